@@ -1,0 +1,86 @@
+"""The command line: one module per command, each imported only when it is called or when help is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated, Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from spanwise import __version__
+from spanwise.cli import frame
+
+# name -> (module, object, one line for the overview). The object is a function (a command) or a Typer (a group).
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "decide": ("spanwise.cli.decide", "decide", "Is spreading this model justified? The verdict, with its figures."),
+    "plan": ("spanwise.cli.plan", "plan", "Make a verdict concrete: layout, placement, engine arguments."),
+    "diff": ("spanwise.cli.diff", "diff", "Two plans or verdicts side by side."),
+    "estimate": ("spanwise.cli.estimate", "estimate", "The bare model's answer for a list of points."),
+    "render": ("spanwise.cli.render", "render", "Plans as files for vLLM, Ray Serve or KubeRay."),
+    "lint": ("spanwise.cli.lint", "lint", "Findings on manifests and commands, whoever wrote them."),
+    "up": ("spanwise.cli.serve", "up", "Run a plan on the lab or on a Ray cluster."),
+    "status": ("spanwise.cli.serve", "status", "What runs: gangs, ranks, endpoint."),
+    "down": ("spanwise.cli.serve", "down", "Stop what `up` started."),
+    "lab": ("spanwise.cli.lab", "app", "Emulated hosts on this machine."),
+    "demo": ("spanwise.cli.demo", "demo", "The whole journey on this machine with a real small model."),
+}
+
+
+class LazyCommands(TyperGroup):
+    """A group that imports a command's module only when that command is named (start-up stays under half a second)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, in the order of the journey."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Any:
+        """Import and build the command ``cmd_name``; None when there is no such command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, summary = COMMANDS[cmd_name]
+        if ctx.resilient_parsing or (len(sys.argv) > 1 and cmd_name not in sys.argv):
+            return click.Command(cmd_name, help=summary)  # the overview needs only names and lines
+        target = getattr(importlib.import_module(module), name)
+        if isinstance(target, typer.Typer):
+            group = typer.main.get_command(target)
+            group.name = cmd_name
+            return group
+        single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        single.command(cmd_name)(target)
+        return typer.main.get_command(single)
+
+
+app = typer.Typer(
+    cls=LazyCommands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"spanwise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Take a model that outgrows its GPU or machine the whole way: decide, plan, serve, and know what you get.
+
+    Example: spanwise decide examples/llama-3-70b-10gbe.yaml
+    """
+    frame.set_debug(debug)
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    frame.guarded(lambda: app(standalone_mode=True))

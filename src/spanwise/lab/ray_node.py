@@ -1,0 +1,73 @@
+"""The command and the environment of one Ray node of the lab."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from spanwise.lab.wiring import RAY_PORT
+
+# Ray keeps its sockets below its temp directory, and a socket path may be 107 bytes long: a short path on the host's own tmpfs.
+HOST_DIR = "/dev/shm/spanwise"  # noqa: S108 - inside the lab this is the emulated host's private tmpfs
+OBJECT_STORE_BYTES = 100 * 2**20
+
+# Asked for in the lab's processes only; the plugin returns None everywhere else (serve/plugin.py).
+ENGINE_VARIABLE = "SPANWISE_LAB_ENGINE"
+
+
+def node_environment(*, name: str, address: str, interface: str, directory: str) -> dict[str, str]:
+    """Environment of everything that runs on one emulated host.
+
+    Each line is there because its absence was measured to fail (docs/lab.md, traps).
+    """
+    keep = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "PYTHONPATH", "HF_HOME") if key in os.environ}
+    return keep | {
+        "SPANWISE_LAB_HOST": name,
+        ENGINE_VARIABLE: "cpu",
+        "TMPDIR": directory,
+        # vLLM and gloo ask for "the" address of a host: the one on the lab's link, not loopback.
+        "VLLM_HOST_IP": address,
+        "GLOO_SOCKET_IFNAME": interface,
+        # Several ranks on one NUMA node: vLLM's automatic core binding refuses; each rank computes on one thread.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
+        # Nothing here may look outward: weights are local, statistics are off.
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+        "RAY_DEDUP_LOGS": "0",
+        # Ray starts an idle Python worker per logical CPU ahead of need: 100 MB each, on hosts that share one machine.
+        "RAY_enable_worker_prestart": "0",
+        "RAY_prestart_worker_first_driver": "0",
+        # Ray runs its workers at nice 15: any other load on a laptop would starve the engine.
+        "RAY_worker_niceness": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def ray_executable() -> str:
+    """The `ray` command of the environment that spanwise runs in."""
+    return str(Path(sys.executable).with_name("ray"))
+
+
+def ray_start_command(
+    *, address: str, head_address: str, gpus: int, labels: dict[str, str], temp_dir: str, block: bool
+) -> list[str]:
+    """`ray start` for a head (``address == head_address``) or a worker node."""
+    head = address == head_address
+    command = [ray_executable(), "start", f"--node-ip-address={address}"]
+    command += ["--head", f"--port={RAY_PORT}", "--include-dashboard=false", f"--temp-dir={temp_dir}"] if head else [
+        f"--address={head_address}:{RAY_PORT}", f"--temp-dir={temp_dir}"
+    ]
+    command += [
+        f"--num-gpus={gpus}",
+        "--num-cpus=8",  # logical: placement follows GPUs and labels, never a core count that the hosts share
+        f"--object-store-memory={OBJECT_STORE_BYTES}",
+        "--labels=" + ",".join(f"{key}={value}" for key, value in labels.items()),
+        "--disable-usage-stats",
+    ]
+    return [*command, "--block"] if block else command

@@ -1,0 +1,113 @@
+"""What a lab is asked to be, and what it turned out to be (the state file)."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from spanwise.errors import InputError
+from spanwise.lab.wiring import MAX_HOSTS, Isolation
+
+# A CPU rank needs about a megabyte of shared memory per message queue slot, Ray an object store: measured with vLLM 0.32
+# and Ray 2.60, a gang of two ranks touches less than 200 MiB. Below this an engine start dies with a bus error.
+MIN_SHM_BYTES = 192 * 2**20
+
+
+class LabSpec(BaseModel):
+    """What `lab up` was asked for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hosts: int = Field(ge=1, le=MAX_HOSTS)
+    gpus_per_host: int = Field(ge=1, le=64, description="Logical GPUs that Ray schedules; each is a CPU rank here.")
+    link: str = Field(description="Fabric name or 'unlimited'.")
+    rate_bit_per_s: float | None = Field(default=None, description="Rate of each host's link; None is not limited.")
+    scale: float = Field(default=1.0, description="Real fabric rate divided by the lab's rate.")
+    shm_bytes: int = Field(default=2 * 2**30, description="Size of each host's /dev/shm.")
+    domains: int = Field(default=1, ge=1, description="Hosts are dealt to this many failure domains, in order.")
+    ray: bool = True
+
+
+class HostState(BaseModel):
+    """One emulated host, as it is."""
+
+    name: str
+    address: str
+    domain: str
+    gpus: int
+    init_pid: int = Field(description="Pid of the host's first process, as the machine sees it.")
+
+
+class LabState(BaseModel):
+    """The one file that `lab status` reads."""
+
+    schema_: Literal["spanwise.lab/1"] = Field(default="spanwise.lab/1", alias="schema")
+    spec: LabSpec
+    isolation: Isolation
+    keeper_pid: int
+    keeper_started: int = Field(description="Kernel start time of the keeper (clock ticks): tells a reused pid apart.")
+    hosts: tuple[HostState, ...]
+    ray_address: str
+    endpoint: str = Field(description="Where the door is reachable from this machine (loopback only).")
+    created: str
+    cannot_show: tuple[str, ...] = ()
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    def host(self, name: str) -> HostState:
+        """The host called ``name``.
+
+        Raises:
+            InputError: There is no such host; the message names those there are.
+        """
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise InputError(
+            f"no host {name!r} in this lab",
+            where="lab",
+            remedy="use one of: " + ", ".join(h.name for h in self.hosts),
+        )
+
+
+def state_dir() -> Path:
+    """Directory of the lab's state file: ``SPANWISE_STATE_DIR``, else the platform's state directory."""
+    if given := os.environ.get("SPANWISE_STATE_DIR"):
+        return Path(given)
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("spanwise"))
+
+
+_SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?$", re.IGNORECASE)
+_RATE = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)bit(?:/s)?$", re.IGNORECASE)
+
+
+def parse_size(text: str, *, key: str) -> int:
+    """Bytes of ``512M``, ``2G`` (powers of 1024).
+
+    Raises:
+        InputError: Not such a text.
+    """
+    match = _SIZE.match(text.strip())
+    if not match:
+        raise InputError(f"{text!r} is not a size", where=key, remedy="write it like 512M or 2G")
+    power = " kmgt".index(match[2].lower() or " ")
+    return int(float(match[1]) * 1024**power)
+
+
+def parse_rate(text: str, *, key: str) -> float:
+    """Bits per second of ``100mbit``, ``1.5gbit`` (powers of 1000, as `tc` reads them).
+
+    Raises:
+        InputError: Not such a text, or zero.
+    """
+    match = _RATE.match(text.strip())
+    value = float(match[1]) * 1000 ** " kmgt".index(match[2].lower() or " ") if match else 0.0
+    if value < 1e4:
+        raise InputError(f"{text!r} is not a usable link rate", where=key, remedy="write it like 100mbit or 1gbit (at least 10kbit)")
+    return value

@@ -1,0 +1,43 @@
+"""Names, addresses and ports of a lab. Standard library only: the keeper and the hosts import it and stay small."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Isolation = Literal["userns", "root", "loopback"]
+
+# The lab's own addresses live in its own network namespace: they cannot collide with the machine's.
+SUBNET = "10.77.0"
+BRIDGE_ADDRESS = f"{SUBNET}.254"
+MAX_HOSTS = 16
+RAY_PORT = 6379
+SERVE_PORT = 8000
+HOST_LABEL = "spanwise.io/host"
+DOMAIN_LABEL = "spanwise.io/domain"
+
+
+def host_name(index: int) -> str:
+    """Name of the host number ``index`` (from 0)."""
+    return f"host-{index + 1}"
+
+
+def host_address(index: int, isolation: Isolation) -> str:
+    """Address of the host number ``index`` (from 0); in the loopback fallback one of 127.0.0.0/8."""
+    return f"127.0.0.{index + 2}" if isolation == "loopback" else f"{SUBNET}.{index + 1}"
+
+
+def domain_of(index: int, hosts: int, domains: int) -> str:
+    """Failure domain of a host: hosts are dealt to the domains in order, evenly."""
+    return f"domain-{index * domains // hosts + 1}"
+
+
+def shaping(rate_bit_per_s: float | None) -> list[str]:
+    """Arguments of `tc … tbf` for one end of a link; empty when the rate is not limited.
+
+    The burst is what 10 ms carry, at least one maximal offloaded segment (64 KiB + headers): a smaller bucket makes the
+    kernel split every segment and a larger one lets short transfers pass unshaped (tc-tbf(8)).
+    """
+    if rate_bit_per_s is None:
+        return []
+    burst = max(int(rate_bit_per_s / 8 * 0.010), 70_000)
+    return ["rate", f"{int(rate_bit_per_s)}bit", "burst", f"{burst}b", "latency", "100ms"]

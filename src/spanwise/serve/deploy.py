@@ -1,0 +1,200 @@
+"""The driver that runs plans on a Ray cluster. Runs on one of its hosts; speaks JSON lines with whoever started it.
+
+Input (one JSON document on standard input): ``{"plans": [...], "http_host": "...", "http_port": 8000}``.
+Output: one JSON object per line, ``{"event": ..., ...}``; the last one is ``ready`` or ``failed``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+APPLICATION = "spanwise"
+START_TIMEOUT_S = 600
+
+
+class DeployFailed(Exception):  # noqa: N818 - reported as an event, never raised to a user
+    """A reason, its kind and what to do next."""
+
+    def __init__(self, kind: str, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.kind = kind
+        self.remedy = remedy
+
+
+def say(event: str, **fields: Any) -> None:
+    """One event, on the real standard output (Ray's own prints go to standard error)."""
+    _STDOUT.write(json.dumps({"event": event, **fields}) + "\n")
+    _STDOUT.flush()
+
+
+_STDOUT = sys.stdout
+
+
+def host_selectors(nodes: list[dict[str, Any]], hosts: set[str]) -> dict[str, dict[str, str]]:
+    """How each host of the plans is found in this cluster: our label, else the node's hostname.
+
+    Args:
+        nodes: ``ray.nodes()``.
+        hosts: Host names that the plans use.
+
+    Raises:
+        DeployFailed: A host is not there (the plan is stale).
+    """
+    known: dict[str, dict[str, str]] = {}
+    for node in nodes:
+        if not node["Alive"]:
+            continue
+        labels = node.get("Labels") or {}
+        if "spanwise.io/host" in labels:
+            known[labels["spanwise.io/host"]] = {"spanwise.io/host": labels["spanwise.io/host"]}
+        known.setdefault(node["NodeManagerHostname"], {"ray.io/node-id": node["NodeID"]})
+    if missing := sorted(hosts - set(known)):
+        raise DeployFailed(
+            "StalePlanError",
+            f"the plan places ranks on {', '.join(missing)}, and the cluster has {', '.join(sorted(known)) or 'no host'}",
+            "plan again for this cluster (hardware.hosts in the intent names its hosts)",
+        )
+    return {host: known[host] for host in hosts}
+
+
+def check_gpus(nodes: list[dict[str, Any]], plans: list[Any]) -> None:
+    """Refuse plans that together ask a host for more GPUs than it has.
+
+    Raises:
+        DeployFailed: Names the host, what is asked, what is there, and by which models.
+    """
+    have = {}
+    for node in nodes:
+        if node["Alive"]:
+            name = (node.get("Labels") or {}).get("spanwise.io/host", node["NodeManagerHostname"])
+            have[name] = have.get(name, 0) + int(node["Resources"].get("GPU", 0))
+    asked: dict[str, int] = {}
+    by: dict[str, list[str]] = {}
+    for plan in plans:
+        for gang in plan.gangs:
+            for rank in gang.ranks:
+                asked[rank.host] = asked.get(rank.host, 0) + 1
+                by.setdefault(rank.host, []).append(plan.model.served_name)
+    for host, count in asked.items():
+        if count > have.get(host, 0):
+            raise DeployFailed(
+                "StalePlanError",
+                f"{host} has {have.get(host, 0)} GPUs and {count} ranks are planned there, by {', '.join(dict.fromkeys(by[host]))}",
+                "plan again for the GPUs that are there, or stop a model",
+            )
+
+
+def await_running(serve: Any, started: float) -> None:
+    """Follow the application until every deployment is healthy.
+
+    Raises:
+        DeployFailed: A deployment failed, or nothing happened for too long.
+    """
+    told: dict[str, str] = {}
+    while True:
+        application = serve.status().applications.get(APPLICATION)
+        if application is not None:
+            for name, deployment in application.deployments.items():
+                state = str(deployment.status.value)
+                if told.get(name) != state:
+                    told[name] = state
+                    say("deployment", name=name, state=state, after_s=round(time.time() - started, 1))
+                if state == "DEPLOY_FAILED" or "failed to start" in (deployment.message or ""):
+                    raise DeployFailed("EngineError", reason_of(deployment.message), "see the gang's log on its host")
+            if str(application.status.value) == "RUNNING":
+                return
+            if str(application.status.value) == "DEPLOY_FAILED":
+                raise DeployFailed("EngineError", reason_of(application.message), "see the gang's log on its host")
+        if time.time() - started > START_TIMEOUT_S:
+            raise DeployFailed("EngineError", f"the gangs were not ready within {START_TIMEOUT_S} s", "see `spanwise status`")
+        time.sleep(0.5)
+
+
+def reason_of(message: str | None) -> str:
+    """The last exception line of a Serve failure message: its cause, without the tracebacks around it."""
+    lines = [line.strip() for line in (message or "").splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line.split(":")[0] or line.startswith("RuntimeError")]
+    return (errors[-1] if errors else lines[-1] if lines else "no reason given")[:600]
+
+
+def placement(serve: Any, nodes: list[dict[str, Any]], plans: list[Any]) -> list[dict[str, Any]]:
+    """Where every rank really is, asked of the ranks; a gang that landed elsewhere than planned is an error.
+
+    Raises:
+        DeployFailed: A rank is on another host than planned, or missing.
+    """
+    host_of = {
+        node["NodeID"]: (node.get("Labels") or {}).get("spanwise.io/host", node["NodeManagerHostname"]) for node in nodes
+    }
+    gangs = []
+    for plan in plans:
+        for gang in plan.gangs:
+            handle = serve.get_deployment_handle(f"gang-{gang.id}", APPLICATION)
+            found = [{**rank, "host": host_of.get(rank["node_id"], "?")} for rank in handle.ranks.remote().result(timeout_s=60)]
+            planned = [(rank.rank, rank.stage, rank.tensor_rank, rank.host) for rank in gang.ranks]
+            real = [(rank["rank"], rank["stage"], rank["tensor_rank"], rank["host"]) for rank in found]
+            if planned != real:
+                wrong = [f"rank {p[0]}: planned {p[3]}, found {r[3]}" for p, r in zip(planned, real, strict=False) if p != r]
+                raise DeployFailed(
+                    "MisplacedGang",
+                    f"gang {gang.id} stands elsewhere than planned: {'; '.join(wrong) or f'{len(real)} ranks of {len(planned)}'}",
+                    "nothing is served from it; it was taken down",
+                )
+            gangs.append({"id": gang.id, "model": plan.model.served_name, "plan_hash": plan.hash, "ranks": found})
+    return gangs
+
+
+def run(request: dict[str, Any]) -> None:
+    """Deploy the plans of ``request`` and report."""
+    import ray
+    from ray import serve
+
+    from spanwise.plan.types import Plan
+
+    plans = [Plan.model_validate(plan) for plan in request["plans"]]
+    started = time.time()
+    ray.init(address=request.get("ray_address", "auto"), log_to_driver=False, logging_level="WARNING")
+    nodes = ray.nodes()
+    selectors = host_selectors(nodes, {rank.host for plan in plans for gang in plan.gangs for rank in gang.ranks})
+    check_gpus(nodes, plans)
+    say("connected", hosts=len([node for node in nodes if node["Alive"]]), after_s=round(time.time() - started, 1))
+
+    from spanwise.serve.application import build_application
+
+    serve.start(http_options={"host": request["http_host"], "port": request["http_port"], "location": "HeadOnly"})
+    application = build_application(plans, selectors)
+    say("submitted", after_s=round(time.time() - started, 1))
+    target = serve.RunTarget(target=application, name=APPLICATION, route_prefix="/")
+    serve.run_many([target], wait_for_applications_running=False)  # we follow the start ourselves, to say what happens
+    try:
+        await_running(serve, started)
+        gangs = placement(serve, nodes, plans)
+    except DeployFailed:
+        serve.delete(APPLICATION)
+        raise
+    say("ready", gangs=gangs, after_s=round(time.time() - started, 1))
+
+
+def main() -> None:
+    """Read the request, deploy, report; never a traceback on standard output."""
+    global _STDOUT  # noqa: PLW0603 - Ray prints to standard output; only events may stand there
+    _STDOUT = sys.stdout
+    sys.stdout = sys.stderr
+    try:
+        run(json.loads(sys.stdin.read()))
+    except DeployFailed as failure:
+        say("failed", kind=failure.kind, what=str(failure), remedy=failure.remedy)
+        sys.exit(1)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        say("failed", kind="ClusterError", what=f"{type(error).__name__}: {error}"[:600], remedy="see standard error of the driver")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

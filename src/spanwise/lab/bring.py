@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +116,14 @@ class Leash:
     def __init__(self, process: subprocess.Popen[str], state: LabState) -> None:
         self._process = process
         self.state = state
+        self.committed = False
 
     def commit(self) -> None:
         """The lab outlives this process."""
         assert self._process.stdin is not None
         self._process.stdin.write("commit\n")
         self._process.stdin.flush()
+        self.committed = True
 
 
 def check_free(spec: LabSpec) -> None:
@@ -160,6 +162,7 @@ def up(spec: LabSpec, *, port: int = 0, wanted: wiring.Isolation | None = None, 
         ClusterError: Ray did not start; nothing is left.
     """
     kinds.require_linux()
+    state_directory_is_writable()
     check_free(spec)
     isolation, refused = kinds.choose(wanted)
     for no in refused:
@@ -244,26 +247,6 @@ def down() -> LabState | None:
     _end(state.keeper_pid, state.isolation)
     state_file.remove()
     return state
-
-
-@contextlib.contextmanager
-def temporary(spec: LabSpec, *, wanted: wiring.Isolation | None = None, progress: Progress) -> Iterator[Leash]:
-    """A lab for the length of a ``with`` block; it stays only when the leash was committed inside."""
-    leash = up(spec, wanted=wanted, progress=progress)
-    committed = False
-    commit = leash.commit
-
-    def remember() -> None:
-        nonlocal committed
-        commit()
-        committed = True
-
-    leash.commit = remember  # type: ignore[method-assign]
-    try:
-        yield leash
-    finally:
-        if not committed:
-            down()
 
 
 def state_directory_is_writable() -> None:

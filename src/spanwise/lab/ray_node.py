@@ -40,6 +40,8 @@ def node_environment(*, name: str, address: str, interface: str, directory: str)
         "DO_NOT_TRACK": "1",
         "RAY_DISABLE_IMPORT_WARNING": "1",
         "RAY_DEDUP_LOGS": "0",
+        # Our own variables reach the ranks with the engine's.
+        "VLLM_RAY_EXTRA_ENV_VAR_PREFIXES_TO_COPY": "SPANWISE_",
         # Ray starts an idle Python worker per logical CPU ahead of need: 100 MB each, on hosts that share one machine.
         "RAY_enable_worker_prestart": "0",
         "RAY_prestart_worker_first_driver": "0",

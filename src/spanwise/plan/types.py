@@ -1,18 +1,18 @@
 """The Plan: a verdict made concrete. Serialisable, hashed, and it names the state that it expects.
 
-A plan is stored data: it is read back by other commands, other hosts and later versions. It is validated when read (pydantic),
-and its hash covers every field but the hash itself, so an edited plan says so.
+A plan is stored data: it is read back by other commands, other hosts and later versions. It is validated when read
+(pydantic), and its hash covers every field but the hash itself, so an edited plan says so.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA = "spanwise.plan/1"
+SCHEMA: Final = "spanwise.plan/1"
 
 
 class _Stored(BaseModel):

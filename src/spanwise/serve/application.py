@@ -12,7 +12,7 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from spanwise.plan.types import GangPlan, Plan
 from spanwise.serve.compat import BUNDLE_INDICES_VARIABLE
 from spanwise.serve.door import Door
-from spanwise.serve.gang import PIN_KEY, GangServer
+from spanwise.serve.gang import DESCRIPTION_KEY, PIN_KEY, GangServer
 
 # Arguments that Ray Serve LLM sets itself from its own fields.
 _SERVE_OWNED = ("model", "served_model_name", "distributed_executor_backend")
@@ -43,8 +43,18 @@ def gang_config(plan: Plan, gang: GangPlan, selectors: dict[str, dict[str, str]]
             "graceful_shutdown_timeout_s": 5,
             "graceful_shutdown_wait_loop_s": 1,
         },
-        experimental_configs={PIN_KEY: [selectors[rank.host] for rank in gang.ranks], "stream_batching_interval_ms": 0},
+        experimental_configs={
+            PIN_KEY: [selectors[rank.host] for rank in gang.ranks],
+            DESCRIPTION_KEY: {
+                "model": plan.model.served_name,
+                "plan_hash": plan.hash,
+                "domain": gang.ranks[0].domain,
+                "epoch": 1,
+            },
+            "stream_batching_interval_ms": 0,
+        },
         runtime_env={"env_vars": environment},
+        callback_config={"callback_class": "spanwise.serve.gang.LocalWeights"},
         log_engine_metrics=False,
     )
 

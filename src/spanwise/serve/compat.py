@@ -10,7 +10,9 @@ vllm.platforms.cpu.CpuPlatform                 subclassed; ``ray_device_key`` de
 CpuCommunicator                                ``_all_group_ranks_share_shm_group_name`` decides shared memory or gloo
 RayExecutorV2                                  ``VLLM_RAY_BUNDLE_INDICES`` fixes rank -> bundle
 engine argument ``worker_extension_cls``       adds a method to every worker, called through ``collective_rpc``
-LLMServer                                      ``get_deployment_options`` (class method), ``collective_rpc``
+LLMServer                                      ``get_deployment_options`` (class method), ``_default_engine_cls``
+VLLMEngine                                     ``_prepare_engine_config``, ``_engine_client``; ``_get_vllm_engine_config``
+CallbackBase                                   ``on_before_node_init`` may set ``ctx.run_init_node``
 OpenAiIngress                                  ``_get_configured_serve_handle`` maps a model to a deployment handle
 to_model_metadata, make_fastapi_ingress        the ingress's model cards and routes
 =============================================  =========================================================================

@@ -1,7 +1,9 @@
 """The driver that runs plans on a Ray cluster. Runs on one of its hosts; speaks JSON lines with whoever started it.
 
-Input (one JSON document on standard input): ``{"plans": [...], "http_host": "...", "http_port": 8000}``.
-Output: one JSON object per line, ``{"event": ..., ...}``; the last one is ``ready`` or ``failed``.
+Input, one JSON document on standard input: ``{"do": "deploy", "plans": [...], "http_host": "...", "http_port": 8000}``,
+``{"do": "status"}`` or ``{"do": "remove"}``.
+Output: one JSON object per line, ``{"event": ..., ...}``; the last one answers the request, or is ``failed`` with a kind (the
+name of an error class), what and remedy.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import time
 from typing import Any
 
 APPLICATION = "spanwise"
+GANG_PREFIX = "gang-"
+HOST_LABEL = "spanwise.io/host"
 START_TIMEOUT_S = 600
 
 
@@ -48,8 +52,8 @@ def host_selectors(nodes: list[dict[str, Any]], hosts: set[str]) -> dict[str, di
         if not node["Alive"]:
             continue
         labels = node.get("Labels") or {}
-        if "spanwise.io/host" in labels:
-            known[labels["spanwise.io/host"]] = {"spanwise.io/host": labels["spanwise.io/host"]}
+        if HOST_LABEL in labels:
+            known[labels[HOST_LABEL]] = {HOST_LABEL: labels[HOST_LABEL]}
         known.setdefault(node["NodeManagerHostname"], {"ray.io/node-id": node["NodeID"]})
     if missing := sorted(hosts - set(known)):
         raise DeployFailed(
@@ -69,7 +73,7 @@ def check_gpus(nodes: list[dict[str, Any]], plans: list[Any]) -> None:
     have = {}
     for node in nodes:
         if node["Alive"]:
-            name = (node.get("Labels") or {}).get("spanwise.io/host", node["NodeManagerHostname"])
+            name = (node.get("Labels") or {}).get(HOST_LABEL, node["NodeManagerHostname"])
             have[name] = have.get(name, 0) + int(node["Resources"].get("GPU", 0))
     asked: dict[str, int] = {}
     by: dict[str, list[str]] = {}
@@ -120,20 +124,29 @@ def reason_of(message: str | None) -> str:
     return (errors[-1] if errors else lines[-1] if lines else "no reason given")[:600]
 
 
+def gang_ranks(serve: Any, host_of: dict[str, str], name: str) -> list[dict[str, Any]]:
+    """Where every rank of the deployment ``name`` is, asked of the ranks themselves."""
+    handle = serve.get_deployment_handle(name, APPLICATION)
+    reports: list[dict[str, Any]] = handle.ranks.remote().result(timeout_s=60)
+    return [{**rank, "host": host_of.get(rank["node_id"], "?")} for rank in reports]
+
+
+def hosts_by_node(nodes: list[dict[str, Any]]) -> dict[str, str]:
+    """Host name by Ray node id: our label, else the hostname."""
+    return {node["NodeID"]: (node.get("Labels") or {}).get(HOST_LABEL, node["NodeManagerHostname"]) for node in nodes}
+
+
 def placement(serve: Any, nodes: list[dict[str, Any]], plans: list[Any]) -> list[dict[str, Any]]:
-    """Where every rank really is, asked of the ranks; a gang that landed elsewhere than planned is an error.
+    """Where every rank really is; a gang that landed elsewhere than planned is an error, not a surprise.
 
     Raises:
         DeployFailed: A rank is on another host than planned, or missing.
     """
-    host_of = {
-        node["NodeID"]: (node.get("Labels") or {}).get("spanwise.io/host", node["NodeManagerHostname"]) for node in nodes
-    }
+    host_of = hosts_by_node(nodes)
     gangs = []
     for plan in plans:
         for gang in plan.gangs:
-            handle = serve.get_deployment_handle(f"gang-{gang.id}", APPLICATION)
-            found = [{**rank, "host": host_of.get(rank["node_id"], "?")} for rank in handle.ranks.remote().result(timeout_s=60)]
+            found = gang_ranks(serve, host_of, f"{GANG_PREFIX}{gang.id}")
             planned = [(rank.rank, rank.stage, rank.tensor_rank, rank.host) for rank in gang.ranks]
             real = [(rank["rank"], rank["stage"], rank["tensor_rank"], rank["host"]) for rank in found]
             if planned != real:
@@ -147,16 +160,30 @@ def placement(serve: Any, nodes: list[dict[str, Any]], plans: list[Any]) -> list
     return gangs
 
 
-def run(request: dict[str, Any]) -> None:
-    """Deploy the plans of ``request`` and report."""
-    import ray
-    from ray import serve
+def connect(request: dict[str, Any]) -> Any:
+    """Join the cluster as a driver.
 
+    Raises:
+        DeployFailed: No Ray cluster answers.
+    """
+    import ray
+
+    try:
+        ray.init(address=request.get("ray_address", "auto"), log_to_driver=False, logging_level="ERROR", namespace="serve")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise DeployFailed("ClusterError", f"no Ray cluster answers: {error}"[:400], "check the address; `ray status` must work") from error
+    return ray
+
+
+def deploy(request: dict[str, Any]) -> None:
+    """Serve the plans of ``request`` and report where their ranks stand."""
     from spanwise.plan.types import Plan
 
     plans = [Plan.model_validate(plan) for plan in request["plans"]]
     started = time.time()
-    ray.init(address=request.get("ray_address", "auto"), log_to_driver=False, logging_level="WARNING")
+    ray = connect(request)
+    from ray import serve
+
     nodes = ray.nodes()
     selectors = host_selectors(nodes, {rank.host for plan in plans for gang in plan.gangs for rank in gang.ranks})
     check_gpus(nodes, plans)
@@ -165,10 +192,10 @@ def run(request: dict[str, Any]) -> None:
     from spanwise.serve.application import build_application
 
     serve.start(http_options={"host": request["http_host"], "port": request["http_port"], "location": "HeadOnly"})
-    application = build_application(plans, selectors)
-    say("submitted", after_s=round(time.time() - started, 1))
-    target = serve.RunTarget(target=application, name=APPLICATION, route_prefix="/")
+    # What the application is made of travels with it: `status` on any later day needs no file of ours.
+    target = serve.RunTarget(target=build_application(plans, selectors), name=APPLICATION, route_prefix="/")
     serve.run_many([target], wait_for_applications_running=False)  # we follow the start ourselves, to say what happens
+    say("submitted", after_s=round(time.time() - started, 1))
     try:
         await_running(serve, started)
         gangs = placement(serve, nodes, plans)
@@ -178,13 +205,52 @@ def run(request: dict[str, Any]) -> None:
     say("ready", gangs=gangs, after_s=round(time.time() - started, 1))
 
 
+def status(request: dict[str, Any]) -> None:
+    """What runs, gang by gang."""
+    ray = connect(request)
+    from ray import serve
+
+    application = serve.status().applications.get(APPLICATION)
+    host_of = hosts_by_node(ray.nodes())
+    gangs = []
+    for name, deployment in (application.deployments if application else {}).items():
+        if not name.startswith(GANG_PREFIX):
+            continue
+        state = str(deployment.status.value)
+        described = serve.get_deployment_handle(name, APPLICATION).describe.remote().result(timeout_s=60) if state == "HEALTHY" else {}
+        gangs.append(
+            {
+                "id": name.removeprefix(GANG_PREFIX),
+                "model": described.get("model", "unknown"),
+                "plan_hash": described.get("plan_hash", "unknown"),
+                "domain": described.get("domain", "unknown"),
+                "epoch": described.get("epoch", 0),
+                "state": state.lower(),
+                "ranks": gang_ranks(serve, host_of, name) if state == "HEALTHY" else [],
+            }
+        )
+    say("status", gangs=gangs, models=sorted({gang["model"] for gang in gangs}))
+
+
+def remove(request: dict[str, Any]) -> None:
+    """Stop the application."""
+    connect(request)
+    from ray import serve
+
+    there = APPLICATION in serve.status().applications
+    if there:
+        serve.delete(APPLICATION)
+    say("removed", removed=there)
+
+
 def main() -> None:
-    """Read the request, deploy, report; never a traceback on standard output."""
+    """Read the request, act, report; never a traceback on standard output."""
     global _STDOUT  # noqa: PLW0603 - Ray prints to standard output; only events may stand there
     _STDOUT = sys.stdout
     sys.stdout = sys.stderr
     try:
-        run(json.loads(sys.stdin.read()))
+        request = json.loads(sys.stdin.read())
+        {"deploy": deploy, "status": status, "remove": remove}[request["do"]](request)
     except DeployFailed as failure:
         say("failed", kind=failure.kind, what=str(failure), remedy=failure.remedy)
         sys.exit(1)
@@ -192,7 +258,7 @@ def main() -> None:
         import traceback
 
         traceback.print_exc()
-        say("failed", kind="ClusterError", what=f"{type(error).__name__}: {error}"[:600], remedy="see standard error of the driver")
+        say("failed", kind="ClusterError", what=f"{type(error).__name__}: {error}"[:600], remedy="see the driver's last words below")
         sys.exit(1)
 
 

@@ -1,0 +1,150 @@
+"""``spanwise decide``: is spreading this model justified?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spanwise.cli import frame
+
+if TYPE_CHECKING:
+    from spanwise.decide.types import Predicted, Verdict
+    from spanwise.intent.types import Intent
+
+
+def decide(
+    intent_file: Annotated[
+        str, typer.Argument(metavar="INTENT.yaml", help="What is asked: model, hardware, workload.")
+    ],
+    facts: Annotated[
+        str | None, typer.Option("--facts", help="Facts that beat the catalogue (spanwise.facts/1).")
+    ] = None,
+    as_json: frame.JsonFlag = False,
+) -> None:
+    """Say whether one GPU, one node or several nodes are right, with budget, predictions, alternatives and reasons.
+
+    Example: spanwise decide examples/llama-3-70b-10gbe.yaml
+    """
+    frame.wants_json(as_json)
+    from pathlib import Path
+
+    from spanwise.checkpoints.resolve import resolve_config
+    from spanwise.decide import decide as judge
+    from spanwise.facts.architectures import model_facts
+    from spanwise.facts.book import load_facts
+    from spanwise.intent.load import load_intent
+
+    intent = load_intent(intent_file)
+    book = load_facts(facts)
+    found = resolve_config(intent.model, intent.revision, base=Path(intent_file).parent)
+    verdict = judge(intent, model_facts(found.config, name=intent.model), book)
+    if as_json:
+        frame.print_json(verdict.as_json())
+    else:
+        typer.echo(show(intent, verdict, found.source))
+
+
+_HEADLINES = {
+    "one_gpu": "one GPU per replica",
+    "one_node": "one node per replica",
+    "multi_node": "several nodes per replica",
+    "infeasible": "infeasible on this hardware",
+}
+
+
+def show(intent: Intent, verdict: Verdict, source: str) -> str:
+    """The verdict as plain aligned text, the sentence first."""
+    lines = [_sentence(intent, verdict), ""]
+    lines += [f"  {reason.code}: {reason.text}" for reason in verdict.reasons]
+    lines += _budget(verdict)
+    if verdict.predicted is not None:
+        lines += ["", "predicted (range: every rate at its best and at its worst)", *_figures(verdict.predicted)]
+    if verdict.rejected:
+        lines += ["", "rejected"]
+        lines += [f"  {item.role.replace('_', ' ')}: [{item.code}] {item.text}" for item in verdict.rejected]
+    if verdict.flips:
+        lines += ["", "what would change the verdict"]
+        lines += [
+            f"  {item.what} {_plain(item.from_)} -> {_plain(item.to)} ({item.verdict}): {item.text}"
+            for item in verdict.flips
+        ]
+    lines += ["", f"facts (model: config.json from {source})"]
+    sources = list(dict.fromkeys(f"{fact.source} ({fact.date})" for fact in verdict.facts))
+    width = max((len(fact.name) for fact in verdict.facts), default=0)
+    for fact in verdict.facts:
+        spread = "" if fact.low is None or fact.high is None else f" ({fact.low:.4g} to {fact.high:.4g})"
+        mark = sources.index(f"{fact.source} ({fact.date})") + 1
+        lines.append(f"  {fact.name:<{width}}  {fact.value:.5g} {fact.unit}{spread}, {fact.kind} [{mark}]")
+    return "\n".join([*lines, *(f"  [{number}] {source}" for number, source in enumerate(sources, 1))])
+
+
+def _sentence(intent: Intent, verdict: Verdict) -> str:
+    hardware = intent.hardware
+    gpu = hardware.gpu if isinstance(hardware.gpu, str) else hardware.gpu.name
+    at_hand = f"{hardware.nodes} x {hardware.gpus_per_node} x {gpu}"
+    if hardware.fabric is not None and hardware.nodes > 1:
+        at_hand += f" over {hardware.fabric if isinstance(hardware.fabric, str) else 'the given fabric'}"
+    head = f"{intent.model} on {at_hand}: {_HEADLINES[verdict.verdict]}"
+    chosen = verdict.chosen
+    if chosen is None:
+        return head
+    layout = (
+        f"tensor {chosen.tensor_parallel_size} x pipeline {chosen.pipeline_parallel_size} x {chosen.replicas} "
+        f"replica{'s' if chosen.replicas > 1 else ''} = {chosen.gpus} GPU{'s' if chosen.gpus > 1 else ''}"
+    )
+    if verdict.justified:
+        why = "spreading is justified"
+    elif chosen.gpus == 1:
+        why = "spreading is not justified"
+    else:
+        why = "this spread is not justified"
+    return f"{head}, {layout} in {chosen.dtype}; {why}"
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:8.2f} GiB"
+
+
+def _budget(verdict: Verdict) -> list[str]:
+    memory = verdict.memory
+    if memory is None:
+        return []
+    over = memory.usable_bytes - (
+        memory.weights_bytes_per_gpu + memory.activation_bytes_per_gpu + memory.reserve_bytes_per_gpu
+    )
+    rows = [
+        ("usable", _gib(memory.usable_bytes), f"of {memory.gpu_memory_bytes / 2**30:.1f} GiB"),
+        ("weights", _gib(memory.weights_bytes_per_gpu), ""),
+        ("activations", _gib(memory.activation_bytes_per_gpu), ""),
+        ("reserve", _gib(memory.reserve_bytes_per_gpu), ""),
+    ]
+    if over >= 0:
+        note = f"{memory.kv_capacity_tokens} tokens per replica, {memory.kv_needed_tokens} needed"
+        rows.append(("KV cache", _gib(memory.kv_bytes_per_gpu), note))
+    else:
+        rows.append(("missing", _gib(-over), ""))
+    return ["", "memory of the tightest GPU", *(f"  {name:<12}{size}  {note}".rstrip() for name, size, note in rows)]
+
+
+def _figures(predicted: Predicted) -> list[str]:
+    rows = [
+        ("TTFT", predicted.ttft_ms, "ttft_ms", "ms"),
+        ("TTFT p95", predicted.ttft_p95_ms, "ttft_p95_ms", "ms"),
+        ("TPOT", predicted.tpot_ms, "tpot_ms", "ms"),
+        ("TPOT p95", predicted.tpot_p95_ms, "tpot_p95_ms", "ms"),
+        ("output", predicted.output_tokens_per_s, "output_tokens_per_s", "tokens/s"),
+        ("requests", predicted.requests_per_s, "requests_per_s", "1/s"),
+        ("saturation", predicted.max_requests_per_s, "max_requests_per_s", "1/s"),
+    ]
+    lines = []
+    for name, value, key, unit in rows:
+        spread = predicted.uncertainty.get(key)
+        shown = "grows" if value is None else f"{value:.4g}"
+        between = "" if spread is None else f"  {spread[0]:.4g} to {spread[1]:.4g}"
+        lines.append(f"  {name:<12}{shown:>10} {unit:<9}{between}".rstrip())
+    return lines + [f"  note: {caveat}" for caveat in predicted.caveats]
+
+
+def _plain(value: float | int | str) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,41 @@
+"""Write a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from spanwise.errors import InputError
+
+
+def write_file(path: Path, text: str, *, executable: bool = False) -> Path:
+    """Write ``text`` to ``path`` through a temporary file beside it: a reader sees the old file or the new.
+
+    Folders on the way are made.
+
+    Raises:
+        InputError: The place cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise InputError("this is a directory", where=str(path), remedy="name a file in it")
+        if path.exists() and not path.is_file():  # /dev/stdout, a pipe: there is nothing to replace
+            path.write_text(text, encoding="utf-8")
+            return path
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            mask = os.umask(0)
+            os.umask(mask)
+            Path(name).chmod((0o777 if executable else 0o666) & ~mask)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot be written: {reason}", where=str(path), remedy="name another place with -o") from None
+    return path

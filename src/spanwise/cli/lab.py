@@ -1,0 +1,162 @@
+"""`spanwise lab`: emulated hosts on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from spanwise.cli import frame
+from spanwise.cli.frame import JsonFlag
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def lab() -> None:
+    """Emulated hosts on this machine: own network, address, /dev/shm, processes; a real Ray cluster over them.
+
+    Example: spanwise lab up --hosts 2 --gpus 1 --link ethernet-10g --scale 100
+    """
+
+
+@app.command()
+def up(
+    hosts: Annotated[int, typer.Option("--hosts", min=1, max=16, help="Emulated hosts.")] = 2,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, max=64, help="Logical GPUs per host; each runs one CPU rank.")] = 1,
+    link: Annotated[str, typer.Option("--link", help="Fabric name from the catalogue, or 'unlimited'.")] = "unlimited",
+    scale: Annotated[float, typer.Option("--scale", min=1, help="Divide the fabric's rate by this.")] = 1.0,
+    rate: Annotated[str | None, typer.Option("--rate", help="A rate instead of a fabric: 100mbit, 1gbit.")] = None,
+    shm_size: Annotated[str, typer.Option("--shm-size", help="Size of each host's /dev/shm.")] = "2G",
+    domains: Annotated[int, typer.Option("--domains", min=1, max=16, help="Deal the hosts to this many domains.")] = 1,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Loopback port of the door; 0: a free one.")] = 0,
+    isolation: Annotated[str | None, typer.Option("--isolation", help="userns, root or loopback; default: the best.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring up emulated hosts, their links and Ray.
+
+    Example: spanwise lab up --hosts 2 --rate 100mbit
+    """
+    frame.wants_json(as_json)
+    from spanwise.cli import live
+    from spanwise.lab import bring
+    from spanwise.lab.isolation import require_linux
+    from spanwise.lab.request import lab_spec, parse_isolation
+
+    require_linux()
+    spec = lab_spec(hosts=hosts, gpus=gpus, link=link, scale=scale, rate=rate, shm_size=shm_size, domains=domains)
+    wanted = parse_isolation(isolation)
+    with live.progress() as say:
+        leash = bring.up(spec, port=port, wanted=wanted, progress=say)
+        leash.commit()
+    _show(leash.state, as_json)
+
+
+@app.command()
+def status(as_json: JsonFlag = False) -> None:
+    """What is up, and what its links carried. Exit 1 when no lab is up.
+
+    Example: spanwise lab status --json
+    """
+    frame.wants_json(as_json)
+    from spanwise.lab import state as state_file
+    from spanwise.lab.isolation import require_linux
+
+    require_linux()
+    state = state_file.read()
+    if state is None:
+        if as_json:
+            frame.print_json({"up": False})
+        frame.note("no lab is up; start one with `spanwise lab up`")
+        raise typer.Exit(1)
+    _show(state, as_json)
+
+
+@app.command()
+def down(as_json: JsonFlag = False) -> None:
+    """Take the lab down; nothing of it is left.
+
+    Example: spanwise lab down
+    """
+    frame.wants_json(as_json)
+    from spanwise.lab import bring
+    from spanwise.lab.isolation import require_linux
+
+    require_linux()
+    was = bring.down()
+    if as_json:
+        frame.print_json({"was_up": was is not None, "hosts": len(was.hosts) if was else 0})
+    frame.note(f"lab of {len(was.hosts)} hosts is down" if was else "no lab was up")
+
+
+@app.command("exec", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False})
+def execute(
+    context: typer.Context,
+    host: Annotated[str, typer.Argument(help="Name of the host, for example host-1.")],
+) -> None:
+    """Run a command on an emulated host; its exit status becomes ours.
+
+    Example: spanwise lab exec host-2 ip address
+    """
+    from spanwise.errors import InputError
+    from spanwise.lab import enter
+    from spanwise.lab.isolation import require_linux
+
+    require_linux()
+    state = _the_lab()
+    where = state.host(host)
+    if not context.args:
+        raise InputError("no command given", where="lab exec", remedy=f"for example: spanwise lab exec {host} ip address")
+    process = enter.start(state, where, list(context.args))
+    try:
+        raise typer.Exit(process.wait())
+    finally:
+        if process.poll() is None:
+            process.terminate()
+
+
+@app.command()
+def logs(
+    host: Annotated[str, typer.Argument(help="Name of the host, for example host-1.")],
+    lines: Annotated[int, typer.Option("--lines", min=1, max=100_000, help="Last lines of each file.")] = 100,
+) -> None:
+    """The last lines of the engine and Serve logs of one host.
+
+    Example: spanwise lab logs host-1 --lines 50
+    """
+    from spanwise.lab.isolation import require_linux
+    from spanwise.lab.logs import raw
+
+    require_linux()
+    typer.echo(raw(_the_lab(), host, lines), nl=False)
+
+
+def _the_lab():  # type: ignore[no-untyped-def] # noqa: ANN202 - the type lives behind a lazy import
+    from spanwise.errors import InputError
+    from spanwise.lab import state as state_file
+
+    state = state_file.read()
+    if state is None:
+        raise InputError("no lab is up", where="lab", remedy="start one with `spanwise lab up`")
+    return state
+
+
+def _show(state, as_json: bool) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+    from spanwise.lab.enter import link_bytes
+
+    links = link_bytes(state)
+    if as_json:
+        document = state.model_dump(mode="json", by_alias=True)
+        frame.print_json({"up": True, **document, "link_bytes": links})
+        return
+    rate = f"{state.spec.rate_bit_per_s / 1e6:g} Mbit/s" if state.spec.rate_bit_per_s else "not limited"
+    scaled = f" ({state.spec.link} divided by {state.spec.scale:g})" if state.spec.scale != 1 else f" ({state.spec.link})"
+    typer.echo(f"lab of {len(state.hosts)} hosts, isolation {state.isolation}, link rate {rate}{scaled}")
+    typer.echo(f"Ray {state.ray_address} inside the lab; door {state.endpoint} once something is served")
+    typer.echo(f"{'host':<10}{'address':<14}{'domain':<12}{'GPUs':>5}{'sent':>12}{'received':>12}")
+    for host in state.hosts:
+        carried = links.get(host.name)
+        sent, received = (f"{carried[k] / 1e6:.1f} MB" for k in ("sent", "received")) if carried else ("-", "-")
+        typer.echo(f"{host.name:<10}{host.address:<14}{host.domain:<12}{host.gpus:>5}{sent:>12}{received:>12}")
+    for line in state.cannot_show:
+        typer.echo(f"this kind of lab cannot show {line}")

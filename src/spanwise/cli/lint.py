@@ -1,0 +1,85 @@
+"""``spanwise lint``: findings on manifests and commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from spanwise.cli import frame
+from spanwise.errors import InputError
+
+FailOn = Literal["error", "warning", "info"]
+
+
+def lint(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE…", help="Manifests, Serve configs, commands; - is stdin.")
+    ],
+    crd: Annotated[str | None, typer.Option(help="KubeRay's CRD (YAML) to check against, instead of our own.")] = None,
+    gpus_per_node: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="GPUs of one host, where the file does not show it.")
+    ] = None,
+    fail_on: Annotated[FailOn, typer.Option(help="Exit 1 when there is a finding this bad or worse.")] = "error",
+    as_json: frame.JsonFlag = False,
+) -> None:
+    """What is wrong with a RayService, RayCluster, Serve config or vLLM command, and what to do about each thing.
+
+    Example: spanwise lint rayservice.yaml --fail-on warning
+    """
+    frame.wants_json(as_json)
+    from spanwise.render.lint import Finding, Options, from_crd, in_order
+    from spanwise.render.lint import lint as judge
+    from spanwise.render.lint.documents import read_text
+
+    fields = None if crd is None else from_crd(read_text(_read(crd), crd), crd)
+    found: list[Finding] = []
+    for file in dict.fromkeys(files):
+        found += judge(_read(file), file, Options(gpus_per_node=gpus_per_node), fields)
+    findings = in_order(found)
+    failed = any(finding.at_least(fail_on) for finding in findings)
+    counts = {name: sum(finding.severity == name for finding in findings) for name in ("error", "warning", "info")}
+    if as_json:
+        frame.print_json(
+            {
+                "schema": "spanwise.lint/1",
+                "files": list(dict.fromkeys(files)),
+                "counts": counts,
+                "fail_on": fail_on,
+                "failed": failed,
+                "findings": [finding.as_json() for finding in findings],
+            }
+        )
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.file}:{finding.line}: {finding.severity} {finding.code}: {finding.message}")
+            typer.echo(f"    -> {finding.fix}")
+        typer.echo(", ".join(f"{count} {name}{_plural(name, count)}" for name, count in counts.items()))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _plural(name: str, count: int) -> str:
+    return "" if name == "info" or count == 1 else "s"
+
+
+def _read(file: str) -> bytes:
+    """The bytes of ``file``, at most one more than lint accepts.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    from spanwise.render.lint.documents import MAX_BYTES
+
+    if file == "-":
+        return sys.stdin.buffer.read(MAX_BYTES + 1)
+    try:
+        if Path(file).is_dir():
+            raise InputError("this is a directory", where=file, remedy="name the files in it, for example DIR/*.yaml")
+        with Path(file).open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot be read: {reason}", where=file, remedy="check the path") from None

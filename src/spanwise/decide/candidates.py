@@ -1,0 +1,224 @@
+"""One layout judged: does it hold the model, carry the load and keep the objectives, and with how many replicas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from spanwise.estimate.layout import Layout, fits_nodes, valid_tensor_parallel
+from spanwise.estimate.memory import Memory, StageMemory, replica_memory, stage_memory
+from spanwise.estimate.rates import Rates, rates
+from spanwise.estimate.serving import Load, Service, serve
+from spanwise.estimate.step import Costs, costs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spanwise.facts.book import GpuFacts, LinkFacts
+    from spanwise.facts.dtypes import WeightFormat
+    from spanwise.facts.model import ModelFacts
+    from spanwise.intent.types import Objectives, Workload
+
+# vLLM's own default for a server (vllm/engine/arg_utils.py): 8192 tokens per step on GPUs of 70 GiB and more, else
+# 2048.
+_BIG_GPU_BYTES = 70 * 2**30
+_BATCHED_BIG, _BATCHED_SMALL = 8192, 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Everything a judgement depends on, with names resolved to facts. Flips are found by changing one part of it."""
+
+    model: ModelFacts
+    weights: WeightFormat
+    gpu: GpuFacts
+    gpus_per_node: int
+    nodes: int
+    fabric: LinkFacts | None
+    workload: Workload
+    objectives: Objectives
+    max_model_len: int
+    utilization: float
+    spares: int
+
+    @property
+    def gpus(self) -> int:
+        """GPUs at hand."""
+        return self.gpus_per_node * self.nodes
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layout with replicas, and what it does. ``service`` is None where it does not hold the model.
+
+    ``tier``: 0 carries the load and keeps the objectives, 1 carries the load, 2 does neither, 3 does not hold the
+    model.
+    """
+
+    layout: Layout
+    replicas: int
+    memory: Memory
+    batched_tokens: int
+    service: Service | None
+    tier: int
+    badness: float
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all replicas."""
+        return self.layout.world_size * self.replicas
+
+    @cached_property
+    def key(self) -> tuple[float, ...]:
+        """Smaller is better: what it achieves, not crossing nodes, fewer GPUs, the smaller span, time."""
+        service = self.service
+        time = 0.0 if service is None else service.tpot_s + (service.ttft_s or 0.0) / 1e3
+        return (
+            self.tier,
+            self.badness,
+            float(self.layout.nodes > 1),
+            float(self.gpus),
+            float(self.layout.world_size > 1),
+            time,
+        )
+
+
+def layouts(question: Question) -> Iterator[Layout]:
+    """Every layout that the model and the hardware allow, smallest first; within one node before across nodes."""
+    found = []
+    per_node = question.gpus_per_node
+    for tensor in valid_tensor_parallel(question.model, question.gpus):
+        for pipeline in range(1, min(question.model.layers, question.gpus // tensor) + 1):
+            # Long pipelines of odd length differ too little to be judged one by one.
+            if pipeline > 8 and pipeline % 4:
+                continue
+            layout = Layout(tensor, pipeline, per_node)
+            joined = (layout.nodes == 1 or question.fabric is not None) and (
+                layout.world_size == layout.nodes or question.gpu.link is not None
+            )
+            if joined and fits_nodes(layout) and layout.nodes <= question.nodes:
+                found.append(layout)
+    return iter(sorted(found, key=lambda item: (item.nodes > 1, item.world_size, item.pipeline_parallel_size)))
+
+
+def default_batched_tokens(gpu: GpuFacts) -> int:
+    """VLLM's own ``max_num_batched_tokens`` of a server on this GPU."""
+    return _BATCHED_BIG if gpu.memory.value >= _BIG_GPU_BYTES else _BATCHED_SMALL
+
+
+class Judge:
+    """Judges layouts for one question; keeps what does not change from layout to layout."""
+
+    def __init__(self, question: Question, like: Judge | None = None) -> None:
+        """Judge ``question``; ``like`` lends what it cut already, where the model and its precision are the same."""
+        self.question = question
+        self.rates: Rates = rates(question.gpu, question.fabric, question.weights, "expected")
+        shares = like is not None and (like.question.model, like.question.weights) == (question.model, question.weights)
+        self._cuts: dict[Layout, tuple[Costs, tuple[StageMemory, ...]]] = like._cuts if like and shares else {}
+        self._made: dict[tuple[Layout, int], tuple[Costs, Memory]] = {}
+
+    def best(self) -> Candidate | None:
+        """The best layout, or None where no layout holds the model. Stops as soon as nothing better can follow."""
+        best: Candidate | None = None
+        for layout in layouts(self.question):
+            # Later layouts only get larger: once one does everything, a larger replica can win only with as few GPUs.
+            if best is not None and best.tier == 0:
+                if layout.nodes > 1 and best.layout.nodes == 1:
+                    break
+                if layout.world_size > best.gpus:
+                    continue
+            candidate = self.judge(layout)
+            if candidate.tier < 3 and (best is None or candidate.key < best.key):
+                best = candidate
+        return best
+
+    def judge(self, layout: Layout, replicas: int | None = None) -> Candidate:
+        """One layout with the fewest replicas that do, or with exactly ``replicas``."""
+        tokens = default_batched_tokens(self.question.gpu)
+        first = self._judge(layout, replicas, tokens)
+        if tokens == _BATCHED_SMALL or first.tier == 0:
+            return first
+        # Fewer tokens per step leave more memory to the KV cache.
+        second = self._judge(layout, replicas, _BATCHED_SMALL)
+        return min(first, second, key=lambda candidate: candidate.key)
+
+    def cut(self, layout: Layout, batched_tokens: int) -> tuple[Costs, Memory]:
+        """The model cut by ``layout``, and its memory."""
+        made = self._made.get((layout, batched_tokens))
+        if made is None:
+            question = self.question
+            cut = self._cuts.get(layout)
+            if cut is None:
+                cut = (
+                    costs(question.model, question.weights, layout),
+                    stage_memory(question.model, question.weights, layout),
+                )
+                self._cuts[layout] = cut
+            memory = replica_memory(
+                question.model,
+                question.weights,
+                layout,
+                gpu_memory_bytes=question.gpu.memory.value,
+                utilization=question.utilization,
+                batched_tokens=batched_tokens,
+                stages=cut[1],
+            )
+            made = self._made[layout, batched_tokens] = (cut[0], memory)
+        return made
+
+    def _judge(self, layout: Layout, replicas: int | None, batched_tokens: int) -> Candidate:
+        cut, memory = self.cut(layout, batched_tokens)
+        room = layout.replicas_on(self.question.nodes) - self.question.spares
+        fixed = replicas is not None
+        most = replicas if replicas is not None else room
+        if most < 1 or not memory.fits or memory.kv_capacity_tokens < self.question.max_model_len:
+            return Candidate(layout, max(1, most), memory, batched_tokens, None, 3, 0.0)
+
+        def at(count: int) -> Candidate:
+            service = self.serve(cut, memory, batched_tokens, count)
+            tier, badness = self._tier(service, count)
+            return Candidate(layout, count, memory, batched_tokens, service, tier, badness)
+
+        full = at(most)
+        if fixed or most == 1:
+            return full
+        # More replicas never do worse, so the fewest that do as well are found by halving.
+        low, high, found = 1, most, full
+        while low < high:
+            middle = (low + high) // 2
+            candidate = at(middle)
+            if (candidate.tier, candidate.badness) <= (full.tier, full.badness * 1.05):
+                high, found = middle, candidate
+            else:
+                low = middle + 1
+        return found
+
+    def serve(
+        self, cut: Costs, memory: Memory, batched_tokens: int, replicas: int, case: Rates | None = None
+    ) -> Service:
+        """One of ``replicas`` replicas under its share of the load."""
+        work = self.question.workload
+        load = Load(
+            input_tokens=work.input_tokens,
+            output_tokens=work.output_tokens,
+            rate_per_s=None if work.request_rate_per_s is None else work.request_rate_per_s / replicas,
+            concurrency=None if work.concurrency is None else max(1.0, -(-work.concurrency // replicas)),
+        )
+        return serve(
+            case or self.rates, cut, load, kv_capacity_tokens=memory.kv_capacity_tokens, batched_tokens=batched_tokens
+        )
+
+    def _tier(self, service: Service, replicas: int) -> tuple[int, float]:
+        """Tier and how far off: predicted over allowed for objectives, wanted over possible for load."""
+        work, goals = self.question.workload, self.question.objectives
+        if not service.sustained or service.ttft_p95_s is None:
+            wanted = work.request_rate_per_s
+            top = service.max_requests_per_s * replicas
+            return 2, round(1 / top if wanted else service.ttft_s or 0.0, 9)
+        over = 1.0
+        if goals.ttft_p95_ms is not None:
+            over = max(over, service.ttft_p95_s * 1e3 / goals.ttft_p95_ms)
+        if goals.tpot_p95_ms is not None:
+            over = max(over, service.tpot_p95_s * 1e3 / goals.tpot_p95_ms)
+        return (0, 0.0) if over <= 1.0 else (1, round(over, 6))

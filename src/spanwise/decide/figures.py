@@ -1,0 +1,101 @@
+"""A judged candidate in the verdict's figures: memory, predictions with ranges, facts used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spanwise.decide.types import MemoryBudget, Predicted, StageBudget
+from spanwise.estimate.rates import CASES, H200_FIT, rates
+
+if TYPE_CHECKING:
+    from spanwise.decide.candidates import Candidate, Judge, Question
+    from spanwise.estimate.serving import Service
+    from spanwise.facts.book import GpuFacts
+    from spanwise.facts.fact import Fact
+
+
+def budget(judge: Judge, candidate: Candidate) -> MemoryBudget:
+    """The memory of one replica; figures of the tightest stage."""
+    memory, work = candidate.memory, judge.question.workload
+    tight = memory.tightest
+    in_flight = 0.0 if candidate.service is None else candidate.service.in_flight
+    return MemoryBudget(
+        gpu_memory_bytes=memory.total,
+        usable_bytes=memory.usable,
+        weights_bytes_per_gpu=tight.weights,
+        activation_bytes_per_gpu=memory.activations,
+        reserve_bytes_per_gpu=memory.reserve,
+        kv_bytes_per_gpu=max(0, memory.usable - memory.activations - memory.reserve - tight.weights),
+        kv_bytes_per_token_per_gpu=tight.kv_per_token,
+        kv_capacity_tokens=memory.kv_capacity_tokens,
+        kv_needed_tokens=max(judge.question.max_model_len, round(max(1.0, in_flight) * work.tokens_per_request)),
+        stages=tuple(
+            StageBudget(
+                index=index,
+                first_layer=stage.first_layer,
+                end_layer=stage.end_layer,
+                weights_bytes_per_gpu=stage.weights,
+                kv_bytes_per_token_per_gpu=stage.kv_per_token,
+            )
+            for index, stage in enumerate(memory.stages)
+        ),
+    )
+
+
+def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
+    """What the candidate does, with ranges from taking every rate at its best and at its worst."""
+    question = judge.question
+    if candidate.service is None:
+        return None
+    cut, memory = judge.cut(candidate.layout, candidate.batched_tokens)
+    cases: list[Service] = []
+    for case in CASES:
+        used = rates(question.gpu, question.fabric, question.weights, case)
+        cases.append(judge.serve(cut, memory, candidate.batched_tokens, candidate.replicas, used))
+    count, out, expected = candidate.replicas, question.workload.output_tokens, cases[0]
+
+    def spread(values: list[float | None], scale: float) -> tuple[float, float] | None:
+        known = [value * scale for value in values if value is not None]
+        return (min(known), max(known)) if len(known) == len(values) else None
+
+    ranges = {
+        "ttft_ms": spread([item.ttft_s for item in cases], 1e3),
+        "ttft_p95_ms": spread([item.ttft_p95_s for item in cases], 1e3),
+        "tpot_ms": spread([item.tpot_s for item in cases], 1e3),
+        "tpot_p95_ms": spread([item.tpot_p95_s for item in cases], 1e3),
+        "output_tokens_per_s": spread([item.requests_per_s for item in cases], count * out),
+        "requests_per_s": spread([item.requests_per_s for item in cases], count),
+        "max_requests_per_s": spread([item.max_requests_per_s for item in cases], count),
+    }
+    caveats = []
+    if question.gpu.name != "H200-141GB-SXM":
+        caveats.append(f"the engine's efficiency was measured on one H200; on {question.gpu.name} it is an assumption")
+    if candidate.layout.world_size > 1:
+        caveats.append("no layout of several GPUs has been measured yet; collectives follow NCCL's model")
+    if any(not item.sustained for item in cases[1:]) and expected.sustained:
+        caveats.append("in the worst case of the range the load is not sustained")
+    if not expected.sustained:
+        caveats.append("the load is above the saturation point less a tenth: the queue grows, or is long")
+    return Predicted(
+        ttft_ms=None if expected.ttft_s is None else expected.ttft_s * 1e3,
+        ttft_p95_ms=None if expected.ttft_p95_s is None else expected.ttft_p95_s * 1e3,
+        tpot_ms=expected.tpot_s * 1e3,
+        tpot_p95_ms=expected.tpot_p95_s * 1e3,
+        output_tokens_per_s=expected.requests_per_s * count * out,
+        requests_per_s=expected.requests_per_s * count,
+        max_requests_per_s=expected.max_requests_per_s * count,
+        concurrency=expected.in_flight * count,
+        uncertainty={key: value for key, value in ranges.items() if value is not None},
+        caveats=tuple(caveats),
+    )
+
+
+def used_facts(question: Question) -> tuple[Fact, ...]:
+    """Every fact the verdict rests on."""
+    gpu: GpuFacts = question.gpu
+    found = list(gpu.facts)
+    if gpu.link is not None and question.gpus_per_node > 1:
+        found += gpu.link.facts
+    if question.fabric is not None:
+        found += question.fabric.facts
+    return (*found, H200_FIT)

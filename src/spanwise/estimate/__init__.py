@@ -1,0 +1,1 @@
+"""Memory, step time, collectives and serving under load: pure functions, each formula with its origin."""

@@ -1,0 +1,135 @@
+"""A layout: how one replica is cut (TP x PP), which layers each stage holds, and where its ranks sit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spanwise.errors import LayoutError
+
+if TYPE_CHECKING:
+    from spanwise.facts.model import ModelFacts
+
+# vLLM pads the vocabulary to a multiple of this (vllm/model_executor/layers/vocab_parallel_embedding.py).
+_VOCAB_PADDING = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One replica on nodes with ``gpus_per_node`` GPUs each."""
+
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    gpus_per_node: int
+
+    @property
+    def world_size(self) -> int:
+        """Ranks of one replica."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
+    def nodes_per_stage(self) -> int:
+        """Nodes that one tensor-parallel group spans."""
+        return -(-self.tensor_parallel_size // self.gpus_per_node)
+
+    @property
+    def stages_per_node(self) -> int:
+        """Whole stages that one node holds; 0 where a stage spans nodes."""
+        return self.gpus_per_node // self.tensor_parallel_size
+
+    @property
+    def nodes(self) -> int:
+        """Nodes that one replica spans."""
+        if self.world_size <= self.gpus_per_node:
+            return 1
+        if self.stages_per_node:
+            return -(-self.pipeline_parallel_size // self.stages_per_node)
+        return self.nodes_per_stage * self.pipeline_parallel_size
+
+    @property
+    def hops(self) -> tuple[int, int]:
+        """Pipeline hops inside a node, and hops between nodes."""
+        hops = self.pipeline_parallel_size - 1
+        between = self.nodes - 1 if self.stages_per_node else hops
+        return hops - between, between
+
+    def replicas_on(self, nodes: int) -> int:
+        """How many replicas ``nodes`` nodes hold."""
+        if self.world_size <= self.gpus_per_node:
+            return nodes * (self.gpus_per_node // self.world_size)
+        return nodes // self.nodes
+
+
+def stage_layers(layers: int, stages: int) -> tuple[int, ...]:
+    """Layers per stage, as vLLM splits them (vllm/distributed/utils.py, get_pp_indices).
+
+    The remainder goes one layer each to the stages before the last, from the back; the last stage has the head to
+    carry.
+    """
+    split = [layers // stages] * stages
+    for index in range(2, layers % stages + 2):
+        split[-index] += 1
+    return tuple(split)
+
+
+def invalid_tensor_parallel(model: ModelFacts, size: int) -> str | None:
+    """Why vLLM refuses this tensor-parallel size for this model; None where it accepts it.
+
+    Heads must divide (vllm/config/model.py); KV heads divide, or are replicated evenly (LlamaAttention); column- and
+    row-parallel linear layers and the padded vocabulary must divide as well (ColumnParallelLinear,
+    VocabParallelEmbedding).
+    """
+    if model.heads % size:
+        return f"{size} does not divide the {model.heads} attention heads"
+    mla = all(layer.kv_linear == 0 for layer in model.layer_facts)
+    if not mla and model.kv_heads % size and size % model.kv_heads:
+        return f"the {model.kv_heads} KV heads can be neither divided by {size} nor replicated evenly"
+    for width in (model.intermediate_size, *model.shared_widths):
+        if width % size:
+            return f"{size} does not divide the MLP width {width}"
+    padded = -(-model.vocab_size // _VOCAB_PADDING) * _VOCAB_PADDING
+    if padded % size:
+        return f"{size} does not divide the padded vocabulary {padded}"
+    return None
+
+
+def valid_tensor_parallel(model: ModelFacts, limit: int) -> tuple[int, ...]:
+    """Every tensor-parallel size up to ``limit`` that the model allows."""
+    return tuple(size for size in range(1, min(limit, model.heads) + 1) if invalid_tensor_parallel(model, size) is None)
+
+
+def fits_nodes(layout: Layout) -> bool:
+    """True where stages sit evenly on nodes: whole stages per node, or whole nodes per stage."""
+    size, per_node = layout.tensor_parallel_size, layout.gpus_per_node
+    return size <= per_node or size % per_node == 0
+
+
+def check_layout(model: ModelFacts, layout: Layout) -> None:
+    """Refuse what vLLM would refuse.
+
+    Raises:
+        LayoutError: Names the sizes and what is valid.
+    """
+    size, stages = layout.tensor_parallel_size, layout.pipeline_parallel_size
+    if size < 1 or stages < 1:
+        raise LayoutError(f"tensor {size} x pipeline {stages} is not a layout", remedy="both sizes are at least 1")
+    problem = invalid_tensor_parallel(model, size)
+    if problem:
+        valid = ", ".join(map(str, valid_tensor_parallel(model, max(64, layout.gpus_per_node))))
+        raise LayoutError(
+            f"tensor_parallel_size {size} is not possible for {model.name}: {problem}",
+            where="tensor_parallel_size",
+            remedy=f"valid sizes are {valid} ({model.heads} heads, {model.kv_heads} KV heads)",
+        )
+    if stages > model.layers:
+        raise LayoutError(
+            f"pipeline_parallel_size {stages} is more than the {model.layers} layers of {model.name}",
+            where="pipeline_parallel_size",
+            remedy=f"use at most {model.layers}",
+        )
+    if not fits_nodes(layout):
+        raise LayoutError(
+            f"tensor_parallel_size {size} does not fill nodes of {layout.gpus_per_node} GPUs evenly",
+            where="tensor_parallel_size",
+            remedy=f"use at most {layout.gpus_per_node}, or a multiple of it",
+        )

@@ -1,0 +1,144 @@
+"""Where the bytes of one GPU go: weights, activations, graphs and buffers, KV cache. Everything in bytes per rank.
+
+Sources: the weight split is vLLM's (embedding on the first stage, head on the last; a tied embedding is loaded on
+both; norms and routers whole on every rank). The activation and reserve terms are fitted to the KV capacities that
+vLLM 0.24 reported on an H200 (8B bf16: 897,264 tokens; 70B fp8: 182,368 tokens; max_num_batched_tokens 8192): with
+150.1 GB visible, 1.33 and 2.50 GiB are neither weights nor KV cache, which 0.163 GiB + 1.495 x (the largest layer's
+working set) gives. Two points fit two constants: other models are an extrapolation.
+tests/unit/estimate/test_memory.py holds the figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spanwise.estimate.layout import Layout, stage_layers
+
+if TYPE_CHECKING:
+    from spanwise.facts.dtypes import WeightFormat
+    from spanwise.facts.model import LayerFacts, ModelFacts
+
+RESERVE_BYTES = round(0.163 * 2**30)
+WORKING_SET_FACTOR = 1.495
+# Communication buffers of one NCCL communicator; NCCL_BUFFSIZE is 4 MiB per channel and direction, tens of channels.
+# Assumption, since no measurement with more than one rank is at hand.
+NCCL_BYTES = 400 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class StageMemory:
+    """One stage, bytes of one of its ranks."""
+
+    first_layer: int
+    end_layer: int
+    weights: int
+    kv_per_token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One replica's memory; the tightest rank decides ``kv_capacity_tokens``."""
+
+    total: int
+    usable: int
+    activations: int
+    reserve: int
+    stages: tuple[StageMemory, ...]
+    kv_capacity_tokens: int
+
+    @property
+    def tightest(self) -> StageMemory:
+        """The stage with the fewest tokens of KV cache."""
+        spare = self.usable - self.activations - self.reserve
+        return min(self.stages, key=lambda stage: (spare - stage.weights) / max(1, stage.kv_per_token))
+
+    @property
+    def fits(self) -> bool:
+        """True where weights and working memory fit at all."""
+        return self.usable >= self.activations + self.reserve + max(stage.weights for stage in self.stages)
+
+
+def layer_bytes_per_rank(layer: LayerFacts, weights: WeightFormat, tensor: int) -> int:
+    """Weights of one layer on one rank."""
+    return (
+        -(-weights.linear_bytes(layer.split_linear) // tensor)
+        + -(-weights.expert_bytes(layer.expert_linear) // tensor)
+        + -(-weights.linear_bytes(layer.kv_linear) // min(tensor, layer.kv_heads))
+        + weights.linear_bytes(layer.replicated_linear)
+        + weights.plain_bytes(layer.other)
+    )
+
+
+def kv_bytes_per_rank(layer: LayerFacts, weights: WeightFormat, tensor: int) -> int:
+    """KV cache of one token in one layer on one rank: KV heads are divided, or replicated beyond their number."""
+    return layer.kv_values_per_token * weights.kv_bytes // min(tensor, layer.kv_heads)
+
+
+def vocab_bytes_per_rank(model: ModelFacts, weights: WeightFormat, tensor: int) -> int:
+    """One embedding table (or head) on one rank, the vocabulary padded to a multiple of 64."""
+    padded = -(-model.vocab_size // 64) * 64
+    return -(-weights.plain_bytes(padded * model.hidden_size) // tensor)
+
+
+def stage_memory(model: ModelFacts, weights: WeightFormat, layout: Layout) -> tuple[StageMemory, ...]:
+    """Weights and KV bytes of every stage."""
+    tensor, stages = layout.tensor_parallel_size, layout.pipeline_parallel_size
+    table = vocab_bytes_per_rank(model, weights, tensor)
+    per_layer: dict[int, tuple[int, int]] = {}  # models repeat a few distinct layers; each is computed once
+    sizes = []
+    for layer in model.layer_facts:
+        found = per_layer.get(id(layer))
+        if found is None:
+            found = (layer_bytes_per_rank(layer, weights, tensor), kv_bytes_per_rank(layer, weights, tensor))
+            per_layer[id(layer)] = found
+        sizes.append(found)
+    result, first = [], 0
+    for index, count in enumerate(stage_layers(model.layers, stages)):
+        held = sizes[first : first + count]
+        held_weights = sum(size for size, _ in held)
+        last = index == stages - 1
+        if index == 0:
+            held_weights += table
+        if last:
+            held_weights += weights.plain_bytes(model.final_params)
+            # A tied head is the embedding itself where both are on one rank, and a second copy where they are not.
+            if not model.tied_embeddings or index > 0:
+                held_weights += table
+        result.append(StageMemory(first, first + count, held_weights, sum(kv for _, kv in held)))
+        first += count
+    return tuple(result)
+
+
+def activation_bytes(model: ModelFacts, weights: WeightFormat, layout: Layout, batched_tokens: int) -> int:
+    """Peak working memory of one step: hidden state and residual, and the MLP's up, gate and product (split by TP)."""
+    # A mixture of experts runs each token through several experts of this width.
+    visits = max((layer.experts_per_token for layer in model.layer_facts), default=0) or 1
+    widest = max(model.intermediate_size * visits, *(0, *model.shared_widths))
+    values = 2 * model.hidden_size + 3 * widest / layout.tensor_parallel_size
+    return round(WORKING_SET_FACTOR * batched_tokens * values * weights.plain_bits / 8)
+
+
+def replica_memory(
+    model: ModelFacts,
+    weights: WeightFormat,
+    layout: Layout,
+    *,
+    gpu_memory_bytes: float,
+    utilization: float,
+    batched_tokens: int,
+    stages: tuple[StageMemory, ...] | None = None,
+) -> Memory:
+    """The memory of every rank of one replica.
+
+    ``gpu_memory_bytes`` is what CUDA reports as total; ``utilization`` is vLLM's ``gpu_memory_utilization``;
+    ``stages`` may be given where :func:`stage_memory` was already asked.
+    """
+    stages = stages or stage_memory(model, weights, layout)
+    usable = int(gpu_memory_bytes * utilization)
+    activations = activation_bytes(model, weights, layout, batched_tokens)
+    reserve = RESERVE_BYTES + (NCCL_BYTES if layout.world_size > 1 else 0)
+    spare = usable - activations - reserve
+    capacity = min((spare - stage.weights) // stage.kv_per_token for stage in stages if stage.kv_per_token)
+    # vLLM hands out whole blocks of 16 tokens.
+    return Memory(int(gpu_memory_bytes), usable, activations, reserve, stages, max(0, capacity // 16 * 16))

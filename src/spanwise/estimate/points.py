@@ -1,0 +1,136 @@
+"""The bare model's answer for single points: one step, one layout, no load. What measured files are compared with."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from spanwise.errors import InputError
+from spanwise.estimate.rates import CASES, Case, rates
+from spanwise.estimate.step import Costs, costs, decode_step, prefill
+
+if TYPE_CHECKING:
+    from spanwise.estimate.layout import Layout
+    from spanwise.facts.book import GpuFacts, LinkFacts
+    from spanwise.facts.dtypes import WeightFormat
+    from spanwise.facts.model import ModelFacts
+
+COLUMNS = ("phase", "batch", "context_tokens", "new_tokens")
+_MOST_POINTS = 100_000
+_MOST_TOKENS = 100_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """``decode``: a token for each of ``batch`` requests of mean context ``context_tokens``; ``prefill``: prompts."""
+
+    phase: Literal["prefill", "decode"]
+    batch: int
+    context_tokens: int
+    new_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Milliseconds, with the range from every rate at its best to every rate at its worst."""
+
+    point: Point
+    time_ms: float
+    uncertainty: tuple[float, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """One entry of the answer."""
+        point = self.point
+        return {
+            "phase": point.phase,
+            "batch": point.batch,
+            "context_tokens": point.context_tokens,
+            "new_tokens": point.new_tokens,
+            "time_ms": self.time_ms,
+            "uncertainty": list(self.uncertainty),
+        }
+
+
+def answer(
+    points: list[Point],
+    *,
+    model: ModelFacts,
+    weights: WeightFormat,
+    gpu: GpuFacts,
+    fabric: LinkFacts | None,
+    layout: Layout,
+    batched_tokens: int,
+) -> list[Answer]:
+    """Predict every point. Prefill counts the engine's own work per request, as an end-to-end measurement does."""
+    cut = costs(model, weights, layout)
+    cases = {case: rates(gpu, fabric, weights, case) for case in CASES}
+
+    def seconds(case: Case, point: Point, cut: Costs) -> float:
+        used = cases[case]
+        if point.phase == "decode":
+            return point.new_tokens * decode_step(used, cut, point.batch, point.context_tokens)
+        step = prefill(
+            used,
+            cut,
+            point.new_tokens * point.batch,
+            batched_tokens=batched_tokens,
+            context=point.context_tokens,
+            sequences=point.batch,
+        )
+        return step.latency + used.request_overhead
+
+    found = []
+    for point in points:
+        expected, best, worst = (seconds(case, point, cut) * 1e3 for case in CASES)
+        found.append(Answer(point=point, time_ms=expected, uncertainty=(min(best, expected), max(worst, expected))))
+    return found
+
+
+def parse_points(text: str, *, where: str) -> list[Point]:
+    """Points from CSV with the columns ``phase, batch, context_tokens, new_tokens`` (others are ignored).
+
+    Raises:
+        InputError: A column is missing, or a value is not one; names the line.
+    """
+    remedy = f"give CSV with the columns {', '.join(COLUMNS)}"
+    points = []
+    try:
+        reader = csv.DictReader(io.StringIO(text))
+        names = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = names
+        missing = [column for column in COLUMNS if column not in names]
+        if missing:
+            raise InputError(f"has no column {', '.join(missing)}", where=where, remedy=remedy)
+        for row in reader:
+            at = f"{where}: line {reader.line_num}"
+            phase = (row["phase"] or "").strip()
+            if phase not in ("prefill", "decode"):
+                raise InputError(f"phase is {phase[:40]!r}", where=at, remedy="use prefill or decode")
+            batch = _whole(row["batch"], "batch", at, low=1, high=100_000)
+            context = _whole(row["context_tokens"], "context_tokens", at, low=0)
+            new = _whole(row["new_tokens"], "new_tokens", at, low=1)
+            points.append(
+                Point(
+                    phase=cast("Literal['prefill', 'decode']", phase),
+                    batch=batch,
+                    context_tokens=context,
+                    new_tokens=new,
+                )
+            )
+            if len(points) > _MOST_POINTS:
+                raise InputError(f"holds more than {_MOST_POINTS} points", where=where, remedy="split the file")
+    except csv.Error as error:
+        raise InputError(f"is not CSV: {error}", where=where, remedy=remedy) from None
+    if not points:
+        raise InputError("holds no points", where=where, remedy=remedy)
+    return points
+
+
+def _whole(text: str | None, name: str, where: str, *, low: int, high: int = _MOST_TOKENS) -> int:
+    shown = (text or "").strip()
+    # int() would also take 1_000, +5 and digits of other scripts.
+    if not shown.isascii() or not shown.isdigit() or len(shown) > 12 or not low <= int(shown) <= high:
+        raise InputError(f"{name} is {shown[:40]!r}", where=where, remedy=f"give a whole number from {low} to {high}")
+    return int(shown)

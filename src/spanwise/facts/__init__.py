@@ -1,0 +1,1 @@
+"""Models, GPUs, links and engine behaviour as data: value, unit, source, date."""

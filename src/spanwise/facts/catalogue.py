@@ -1,0 +1,98 @@
+"""The catalogue: the YAML files beside this module as Facts. Data, not code; each figure names its source."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from spanwise.errors import FactsError
+from spanwise.facts.fact import Fact
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_UNITS = {
+    "memory": "B",
+    "memory_bandwidth": "B/s",
+    "bf16_flops": "FLOP/s",
+    "fp8_flops": "FLOP/s",
+    "layer_overhead": "s",
+    "request_overhead": "s",
+    "hop": "s",
+    "bandwidth": "B/s",
+    "efficiency": "1",
+    "allreduce_floor": "s",
+}
+
+
+def unit_of(quantity: str) -> str | None:
+    """The unit that facts of this quantity have; None for an unknown quantity."""
+    return _UNITS.get(quantity)
+
+
+@cache
+def _read(name: str) -> Any:
+    return yaml.load(resources.files(__package__).joinpath(name).read_text("utf-8"), Loader=_Loader)  # noqa: S506
+
+
+def _facts(file: str, key: str) -> dict[str, tuple[tuple[Fact, ...], dict[str, str]]]:
+    """Per entry its facts and its plain words (``interconnect``, ``ports``)."""
+    document = _read(file)
+    date, sources = str(document["date"]), document["sources"]
+    entries = {}
+    for name, entry in document[key].items():
+        facts, words = [], {}
+        for quantity, value in entry.items():
+            if not isinstance(value, list):
+                words[quantity] = str(value)
+                continue
+            low, high = (float(value[2]), float(value[3])) if len(value) == 4 else (None, None)
+            facts.append(
+                Fact(
+                    name=f"{name}.{quantity}",
+                    value=float(value[0]),
+                    unit=_UNITS[quantity],
+                    source=sources[value[1]],
+                    date=date,
+                    kind="assumption" if sources[value[1]].startswith("assumption") else "catalogue",
+                    low=low,
+                    high=high,
+                )
+            )
+        entries[name] = (tuple(facts), words)
+    return entries
+
+
+@cache
+def gpus() -> dict[str, tuple[tuple[Fact, ...], dict[str, str]]]:
+    """Every GPU: its facts, and its ``interconnect``."""
+    return _facts("gpus.yaml", "gpus")
+
+
+@cache
+def fabrics() -> dict[str, tuple[tuple[Fact, ...], dict[str, str]]]:
+    """Every link: its facts, and its ``ports``."""
+    return _facts("fabrics.yaml", "fabrics")
+
+
+def model_names() -> tuple[str, ...]:
+    """Models whose config.json facts are known without a hub."""
+    return tuple(_read("models.yaml")["models"])
+
+
+def model_config(name: str) -> dict[str, Any]:
+    """The config facts of a catalogue model, as a config.json would hold them.
+
+    Raises:
+        FactsError: No such model in the catalogue.
+    """
+    models = _read("models.yaml")["models"]
+    if name not in models:
+        raise FactsError(
+            f"{name!r} is not in the catalogue of models", where="model", remedy=f"known are {', '.join(models)}"
+        )
+    config: dict[str, Any] = copy.deepcopy(models[name])
+    return config

@@ -1,0 +1,92 @@
+"""Weight formats: how many bytes a parameter takes on the GPU, and what the GPU must be able to do with it.
+
+Quantised formats touch linear layers only; embeddings, output head, norms and routers stay in the activation's
+precision, as vLLM loads them (measured on an H200 with vLLM 0.24: Llama-3-70B in fp8 loads 67.67 GiB; counted so:
+67.66 GiB).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from spanwise.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightFormat:
+    """One way to store weights.
+
+    Attributes:
+        name: The intent's word for it.
+        linear_bits: Bits per weight of a linear layer, scales and zero points included.
+        plain_bits: Bits per parameter of everything else, which is also the activation's precision.
+        expert_bits: Bits per weight of a routed expert, where they differ from other linear layers (gpt-oss).
+        fp8_math: True where matrix products run in fp8 (on hardware that has it).
+        on_the_fly: True where vLLM makes it from a bfloat16 checkpoint while loading; others need their own checkpoint.
+    """
+
+    name: str
+    linear_bits: Fraction
+    plain_bits: int
+    expert_bits: Fraction | None = None
+    fp8_math: bool = False
+    on_the_fly: bool = False
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes per KV element: vLLM's ``--kv-cache-dtype auto`` keeps the activation's precision."""
+        return self.plain_bits // 8
+
+    @property
+    def quantised(self) -> bool:
+        """True where linear weights are smaller than activations."""
+        return self.linear_bits < self.plain_bits or self.expert_bits is not None
+
+    def linear_bytes(self, parameters: int) -> int:
+        """Bytes of ``parameters`` linear weights, rounded up."""
+        return -(-parameters * self.linear_bits.numerator // (self.linear_bits.denominator * 8))
+
+    def expert_bytes(self, parameters: int) -> int:
+        """Bytes of ``parameters`` weights of routed experts, rounded up."""
+        bits = self.linear_bits if self.expert_bits is None else self.expert_bits
+        return -(-parameters * bits.numerator // (bits.denominator * 8))
+
+    def plain_bytes(self, parameters: int) -> int:
+        """Bytes of ``parameters`` other parameters."""
+        return parameters * self.plain_bits // 8
+
+
+def grouped(name: str, bits: int, group: int) -> WeightFormat:
+    """A weight-only integer format: per ``group`` weights one 16-bit scale and one zero point of ``bits`` bits."""
+    return WeightFormat(name=name, linear_bits=bits + Fraction(16 + bits, group), plain_bits=16)
+
+
+_FORMATS = {
+    "float32": WeightFormat(name="float32", linear_bits=Fraction(32), plain_bits=32, on_the_fly=True),
+    "bfloat16": WeightFormat(name="bfloat16", linear_bits=Fraction(16), plain_bits=16, on_the_fly=True),
+    "float16": WeightFormat(name="float16", linear_bits=Fraction(16), plain_bits=16, on_the_fly=True),
+    # One scale per tensor or per channel: thousands of weights share it, it is left out (below 0.1 %).
+    "fp8": WeightFormat(name="fp8", linear_bits=Fraction(8), plain_bits=16, fp8_math=True, on_the_fly=True),
+    "int8": WeightFormat(name="int8", linear_bits=Fraction(8), plain_bits=16),
+    # AWQ and GPTQ checkpoints use groups of 128 unless their config says otherwise.
+    "int4": grouped("int4", 4, 128),
+    "awq": grouped("awq", 4, 128),
+    "gptq": grouped("gptq", 4, 128),
+    # OCP MX v1.0: 32 weights share one 8-bit exponent.
+    "mxfp4": WeightFormat(name="mxfp4", linear_bits=4 + Fraction(8, 32), plain_bits=16),
+}
+
+
+def weight_format(name: str) -> WeightFormat:
+    """The format of that name.
+
+    Raises:
+        ModelError: An unknown name.
+    """
+    try:
+        return _FORMATS[name]
+    except KeyError:
+        raise ModelError(
+            f"unknown dtype {name!r}", where="dtype", remedy=f"use one of {', '.join(sorted(_FORMATS))}"
+        ) from None

@@ -1,0 +1,1 @@
+"""What the user asks: model, hardware, workload, objectives. Nothing here is derived or observed."""

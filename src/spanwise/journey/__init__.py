@@ -1,0 +1,1 @@
+"""Composes the rooms below the line: the demo, bringing plans up, and asking what runs."""

@@ -1,0 +1,77 @@
+"""Ask an OpenAI-compatible endpoint and keep what is needed to compare answers token by token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from spanwise.equivalence import Answer, Candidate
+from spanwise.errors import EngineError
+
+CANDIDATES = 5
+REQUEST_TIMEOUT_S = 180.0
+
+
+def _answer(prompt_id: str, choice: dict[str, Any]) -> Answer:
+    """One choice of `/v1/completions` with ``return_tokens_as_token_ids``: tokens read ``token_id:<n>``."""
+    logprobs = choice["logprobs"]
+    return Answer(
+        prompt_id=prompt_id,
+        token_ids=tuple(int(token.removeprefix("token_id:")) for token in logprobs["tokens"]),
+        logprobs=tuple(logprobs["token_logprobs"]),
+        top=tuple(
+            tuple(sorted((Candidate(token=token, logprob=value) for token, value in best.items()), key=lambda c: -c.logprob))
+            for best in logprobs["top_logprobs"]
+        ),
+        text=choice["text"],
+        finish_reason=choice["finish_reason"],
+    )
+
+
+async def _one(client: httpx.AsyncClient, model: str, prompt_id: str, prompt: str, max_tokens: int) -> Answer:
+    body = {
+        "model": model,
+        "prompt": prompt,
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "ignore_eos": True,  # every answer has full length, so that a late difference cannot hide behind an early end
+        "logprobs": CANDIDATES,
+        "return_tokens_as_token_ids": True,
+    }
+    where = f"{client.base_url}v1/completions, model {model}, prompt {prompt_id!r}"
+    try:
+        response = await client.post("/v1/completions", json=body)
+    except httpx.HTTPError as error:
+        raise EngineError(f"no answer: {type(error).__name__} {error}", where=where, remedy="is the gang still up? `spanwise status`") from error
+    if response.status_code != 200:
+        raise EngineError(f"HTTP {response.status_code}: {response.text[:300]}", where=where, remedy="see the gang's log: `spanwise lab logs`")
+    try:
+        return _answer(prompt_id, response.json()["choices"][0])
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise EngineError(f"an answer without token ids and log-probabilities ({error!r})", where=where) from error
+
+
+async def _ask(endpoint: str, model: str, prompts: Mapping[str, str], max_tokens: int, together: bool) -> list[Answer]:
+    # trust_env off: a proxy variable of the user's shell must not see, or break, loopback traffic.
+    async with httpx.AsyncClient(base_url=endpoint, timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
+        tasks = [_one(client, model, prompt_id, prompt, max_tokens) for prompt_id, prompt in prompts.items()]
+        return list(await asyncio.gather(*tasks)) if together else [await task for task in tasks]
+
+
+def ask(endpoint: str, model: str, prompts: Mapping[str, str], *, max_tokens: int, together: bool = False) -> list[Answer]:
+    """Greedy answers with candidates, in the order of ``prompts``.
+
+    Args:
+        endpoint: URL of the door.
+        model: Served name.
+        prompts: Prompt texts by id.
+        max_tokens: Exactly this many tokens are asked for.
+        together: All at once (batched by the engine) instead of one after the other.
+
+    Raises:
+        EngineError: The endpoint did not answer as it should; names the prompt.
+    """
+    return asyncio.run(_ask(endpoint, model, prompts, max_tokens, together))

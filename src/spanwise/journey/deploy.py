@@ -1,0 +1,167 @@
+"""Run the driver (serve/driver.py) on a host of the lab or against a cluster, and turn its events into our errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from spanwise import errors
+from spanwise.errors import ClusterError, EngineError, SpanwiseError
+from spanwise.lab import enter
+from spanwise.lab.logs import root_causes
+from spanwise.lab.spec import LabState
+from spanwise.lab.wiring import SERVE_PORT
+from spanwise.plan.types import Plan
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where plans run: a lab, or the address of a Ray cluster that this machine can reach."""
+
+    lab: LabState | None = None
+    ray_address: str | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the door as this machine reaches it."""
+        return self.lab.endpoint if self.lab else f"http://127.0.0.1:{SERVE_PORT}"
+
+
+def _start(target: Target, errors_to: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "spanwise.serve.driver"]
+    options: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": errors_to,
+        "text": True,
+        "start_new_session": True,
+    }
+    if target.lab is not None:
+        return enter.start(target.lab, target.lab.hosts[0], command, **options)
+    return subprocess.Popen(command, env=os.environ | {"RAY_ADDRESS": target.ray_address or "auto", "RAY_USAGE_STATS_ENABLED": "0"}, **options)
+
+
+def _error(event: dict[str, Any], log_tail: str) -> SpanwiseError:
+    kind = getattr(errors, event.get("kind", ""), ClusterError)
+    error: SpanwiseError = kind(event["what"], where="serving", remedy=event.get("remedy", ""))
+    if log_tail and kind in (ClusterError,):
+        error.remedy = f"{error.remedy}\n  last words of the driver: {log_tail}"
+    return error
+
+
+def drive(target: Target, request: dict[str, Any], on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Send one request to the driver and follow its events.
+
+    Args:
+        target: Where it runs.
+        request: ``{"do": "deploy" | "status" | "remove", ...}`` (serve/driver.py).
+        on_event: Called for every event but the last.
+
+    Returns:
+        The last event.
+
+    Raises:
+        SpanwiseError: What the driver reported, as our own class; ClusterError when it died without a word.
+    """
+    with tempfile.TemporaryFile("w+") as log:
+        process = _start(target, log)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request))
+            process.stdin.close()
+            last: dict[str, Any] = {}
+            for line in process.stdout:
+                if last:
+                    on_event(last)
+                last = json.loads(line)
+            process.wait()
+        except BaseException:
+            _end(process)
+            raise
+        log.seek(0)
+        tail = " | ".join(line.strip() for line in log.read().splitlines()[-4:] if line.strip())
+    if last.get("event") == "failed":
+        error = _error(last, tail)
+        if isinstance(error, EngineError) and target.lab is not None and (causes := root_causes(target.lab)):
+            error.remedy = "the engine's own words:\n     " + "\n     ".join(causes)
+        raise error
+    if process.returncode or not last:
+        raise ClusterError(
+            f"the driver on the cluster ended with status {process.returncode}", where="serving", remedy=tail or "run again with --debug"
+        )
+    return last
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the driver's whole process group (nsenter and what it entered)."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(5)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def _words(event: dict[str, Any]) -> str:
+    """One line for people about one event."""
+    match event["event"]:
+        case "connected":
+            return f"connected to Ray: {event['hosts']} hosts"
+        case "submitted":
+            return "gangs submitted to Ray Serve; engines start (the slow part is importing vLLM)"
+        case "deployment":
+            return f"{event['name']} is {event['state'].lower()}"
+        case _:
+            return str(event["event"])
+
+
+def deploy(target: Target, plans: list[Plan], progress: Progress) -> list[dict[str, Any]]:
+    """Serve ``plans`` and check that every rank stands where it was planned.
+
+    Returns:
+        The gangs as they are: id, model, plan_hash, ranks (rank, stage, tensor_rank, host, pid, address).
+
+    Raises:
+        StalePlanError: The cluster lacks a host or a GPU that a plan needs.
+        MisplacedGang: A rank landed elsewhere.
+        EngineError: An engine did not start.
+        ClusterError: Ray did not answer.
+    """
+    request = {
+        "do": "deploy",
+        "plans": [plan.model_dump(mode="json", by_alias=True) for plan in plans],
+        # Inside the lab the door listens on the head's link address, which only the lab's relay reaches; elsewhere on loopback.
+        "http_host": target.lab.hosts[0].address if target.lab else "127.0.0.1",
+        "http_port": SERVE_PORT,
+    }
+    ready = drive(target, request, lambda event: progress(_words(event)))
+    gangs: list[dict[str, Any]] = ready["gangs"]
+    return gangs
+
+
+def status(target: Target) -> dict[str, Any]:
+    """What runs: ``{"models": [...], "gangs": [...]}``; empty lists when nothing does.
+
+    Raises:
+        ClusterError: Ray did not answer.
+    """
+    return drive(target, {"do": "status"}, lambda _: None)
+
+
+def remove(target: Target) -> bool:
+    """Stop what `deploy` started; False when there was nothing.
+
+    Raises:
+        ClusterError: Ray did not answer.
+    """
+    return bool(drive(target, {"do": "remove"}, lambda _: None)["removed"])

@@ -1,0 +1,33 @@
+"""Typed values as YAML text: block style, keys in the order given, embedded documents as literal blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class _Dumper(yaml.SafeDumper):
+    """No aliases (people read this), lists indented under their key."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        return super().increase_indent(flow, False)
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def yaml_text(value: dict[str, Any], header: Sequence[str] = ()) -> str:
+    """``value`` as one YAML document, with ``header`` as comment lines above it."""
+    body = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**20, default_flow_style=False)
+    return "".join(f"# {line}".rstrip() + "\n" for line in header) + body

@@ -67,7 +67,8 @@ def _cheaper(judge: Judge, best: Candidate, book: FactBook) -> list[Rejected]:
     if best.gpus == 1:
         return _smaller_gpu(judge, book)
     closest_: Candidate | None = None
-    for layout in layouts(judge.question):
+    cheaper = [layout for layout in layouts(judge.question) if layout.world_size < best.gpus]
+    for layout in [item for item in cheaper if judge.could_hold(item)] or _largest(cheaper):
         if layout.world_size >= best.gpus or (layout.nodes > 1 and best.layout.nodes == 1):
             continue
         count = min((best.gpus - 1) // layout.world_size, layout.replicas_on(judge.question.nodes))
@@ -83,6 +84,11 @@ def _cheaper(judge: Judge, best: Candidate, book: FactBook) -> list[Rejected]:
         text = f"{name_of(closest_.layout, closest_.replicas)} would do with fewer GPUs"
         return [_entry(judge, closest_, role="nearest_cheaper", code="not_what_was_asked", text=text)]
     return [_entry(judge, closest_, role="nearest_cheaper", code=short.code, text=short.text, values=short.values)]
+
+
+def _largest(found: list[Layout], count: int = 8) -> list[Layout]:
+    """The ``count`` layouts with the most ranks: of those that hold too little, the ones that miss by least."""
+    return sorted(found, key=lambda item: item.world_size)[-count:]
 
 
 def _nearness(candidate: Candidate) -> tuple[float, ...]:
@@ -218,7 +224,7 @@ def widest_inside(judge: Judge) -> Candidate | None:
 
 def closest(judge: Judge) -> Candidate:
     """Of the layouts that do not hold the model, the one that misses by least."""
-    found = [judge.judge(layout, 1) for layout in layouts(judge.question)]
+    found = [judge.judge(layout, 1) for layout in _largest(list(layouts(judge.question)))]
 
     def miss(item: Candidate) -> tuple[float, float]:
         memory = item.memory

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # 2048.
 _BIG_GPU_BYTES = 70 * 2**30
 _BATCHED_BIG, _BATCHED_SMALL = 8192, 2048
+# Replicas beyond these sizes are not searched: no deployment is known that comes near.
+_MOST_RANKS, _WIDEST_TENSOR, _LONGEST_PIPELINE = 1024, 256, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +90,9 @@ def layouts(question: Question) -> Iterator[Layout]:
     """Every layout that the model and the hardware allow, smallest first; within one node before across nodes."""
     found = []
     per_node = question.gpus_per_node
-    for tensor in valid_tensor_parallel(question.model, question.gpus):
-        for pipeline in range(1, min(question.model.layers, question.gpus // tensor) + 1):
+    ranks = min(question.gpus, _MOST_RANKS)
+    for tensor in valid_tensor_parallel(question.model, min(ranks, _WIDEST_TENSOR)):
+        for pipeline in range(1, min(question.model.layers, ranks // tensor, _LONGEST_PIPELINE) + 1):
             # Long pipelines of odd length differ too little to be judged one by one.
             if pipeline > 8 and pipeline % 4:
                 continue
@@ -114,6 +117,7 @@ class Judge:
         """Judge ``question``; ``like`` lends what it cut already, where the model and its precision are the same."""
         self.question = question
         self.rates: Rates = rates(question.gpu, question.fabric, question.weights, "expected")
+        self._weights_bytes = question.model.weights_bytes(question.weights)
         shares = like is not None and (like.question.model, like.question.weights) == (question.model, question.weights)
         self._cuts: dict[Layout, tuple[Costs, tuple[StageMemory, ...]]] = like._cuts if like and shares else {}
         self._made: dict[tuple[Layout, int], tuple[Costs, Memory]] = {}
@@ -128,10 +132,17 @@ class Judge:
                     break
                 if layout.world_size > best.gpus:
                     continue
+            if not self.could_hold(layout):
+                continue
             candidate = self.judge(layout)
             if candidate.tier < 3 and (best is None or candidate.key < best.key):
                 best = candidate
         return best
+
+    def could_hold(self, layout: Layout) -> bool:
+        """False where all ranks together cannot hold one copy of the weights: cheap, and never wrongly false."""
+        usable = self.question.gpu.memory.value * self.question.utilization
+        return layout.world_size * usable >= self._weights_bytes
 
     def judge(self, layout: Layout, replicas: int | None = None) -> Candidate:
         """One layout with the fewest replicas that do, or with exactly ``replicas``."""

@@ -235,12 +235,13 @@ def _infeasible(judge: Judge, book: FactBook) -> Verdict:
 
     question = judge.question
     near = closest(judge)
-    short = shortfall(judge, near)
+    # What is near is judged with one replica: where that holds the model, it is the spares that leave none.
+    short = shortfall(judge, near if near.service is None else replace(near, service=None, tier=3))
     reasons = [] if short is None else [short]
     reasons.append(
         Reason(
             code="no_layout_fits",
-            text=f"no valid layout on {question.gpus} x {question.gpu.name} holds {question.model.name} in "
+            text=f"no valid layout on {question.gpus} x {question.gpu.name} serves {question.model.name} in "
             f"{question.weights.name} with {question.max_model_len} tokens of context",
             values={
                 "gpus": question.gpus,

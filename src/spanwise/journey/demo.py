@@ -16,6 +16,7 @@ from typing import Any
 from spanwise.checkpoints import smollm2
 from spanwise.decide import PinnedLayout, Verdict
 from spanwise.equivalence import Judgement, calibrate, judge
+from spanwise.equivalence.judge import Rule
 from spanwise.errors import OutputsDiffer
 from spanwise.journey import deploy as serving
 from spanwise.journey.ask import ask
@@ -44,6 +45,8 @@ class Options:
     isolation: Isolation | None = None
     port: int = 0
     keep: bool = False
+    prompts: int = len(PROMPTS)
+    output_tokens: int = OUTPUT_TOKENS
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +101,15 @@ def _bytes_during(before: dict[str, dict[str, int]], after: dict[str, dict[str, 
 
 def _prove(endpoint: str, options: Options, say: Progress) -> Judgement:
     """The split layout's answers against one rank's, with the noise of one rank measured."""
-    alone = ask(endpoint, REFERENCE_NAME, PROMPTS, max_tokens=OUTPUT_TOKENS)
+    prompts = dict(list(PROMPTS.items())[: options.prompts])
+    tokens = options.output_tokens
+    alone = ask(endpoint, REFERENCE_NAME, prompts, max_tokens=tokens)
     say("one rank answered; again, batched, to measure its noise")
-    batched = ask(endpoint, REFERENCE_NAME, PROMPTS, max_tokens=OUTPUT_TOKENS, together=True)
-    split = ask(endpoint, smollm2.SERVED_NAME, PROMPTS, max_tokens=OUTPUT_TOKENS)
-    rule = "exact" if options.tensor_parallel_size == 1 else "noise"
-    return judge(alone, split, rule=rule, noise=calibrate([alone, batched]))  # type: ignore[arg-type]
+    batched = ask(endpoint, REFERENCE_NAME, prompts, max_tokens=tokens, together=True)
+    say("the split layout answers")
+    split = ask(endpoint, smollm2.SERVED_NAME, prompts, max_tokens=tokens)
+    rule: Rule = "exact" if options.tensor_parallel_size == 1 else "noise"
+    return judge(alone, split, rule=rule, noise=calibrate([alone, batched]))
 
 
 def _check(judgement: Judgement, conversation: Conversation) -> None:
@@ -152,6 +158,7 @@ def demo(options: Options, say: Progress) -> Report:
         gpus_per_host=max(ranks_on.values()) + 1,  # one more for the one-rank reference
         link="unlimited" if options.rate_bit_per_s is None else f"{options.rate_bit_per_s / 1e6:g} Mbit/s",
         rate_bit_per_s=options.rate_bit_per_s,
+        made_by="demo",
     )
     with phases.phase("lab up"):
         leash = bring.up(spec, port=options.port, wanted=options.isolation, progress=say)

@@ -30,5 +30,7 @@ PROMPTS: dict[str, str] = {
     "chronicle": _chronicle() + " The last entry of the chronicle says that",
 }
 OUTPUT_TOKENS = 64
-QUESTION = "What is the capital of France?"
+# "What is the capital of France?" alone leaves this small model's first two candidates 0.12 nats apart: noise would decide. Asked like
+# this they lie 1.7 nats apart.
+QUESTION = "What is the capital of France? Answer in one sentence."
 RIGHT_ANSWER = "Paris"

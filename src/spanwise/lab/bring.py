@@ -6,15 +6,16 @@ import contextlib
 import datetime
 import json
 import os
-import select
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from spanwise.errors import ClusterError, InputError, LabError
 from spanwise.lab import isolation as kinds
@@ -75,6 +76,12 @@ def _keeper_plan(spec: LabSpec, isolation: wiring.Isolation, listener: socket.so
     }
 
 
+def _pass_on(stdout: IO[str], lines: queue.Queue[str]) -> None:
+    for line in stdout:
+        lines.put(line)
+    lines.put("")
+
+
 def _await_up(process: subprocess.Popen[str], progress: Progress) -> None:
     """Follow the keeper's steps until the lab is up.
 
@@ -83,11 +90,15 @@ def _await_up(process: subprocess.Popen[str], progress: Progress) -> None:
     """
     deadline = time.monotonic() + UP_TIMEOUT_S
     assert process.stdout is not None
-    while time.monotonic() < deadline:
-        ready, _, _ = select.select([process.stdout], [], [], 1.0)
-        if not ready:
-            continue
-        line = process.stdout.readline()
+    stdout: IO[str] = process.stdout
+    lines: queue.Queue[str] = queue.Queue()
+    # A thread, not select(): two steps may arrive in one read, and the second would wait in the buffer unseen.
+    threading.Thread(target=_pass_on, args=(stdout, lines), daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
         if not line:
             raise LabError("the lab's first process ended before the lab was up", where="lab up", remedy="run again with --debug")
         step = json.loads(line)

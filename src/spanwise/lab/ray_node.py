@@ -14,6 +14,11 @@ OBJECT_STORE_BYTES = 100 * 2**20
 
 # Asked for in the lab's processes only; the plugin returns None everywhere else (serve/plugin.py).
 ENGINE_VARIABLE = "SPANWISE_LAB_ENGINE"
+# "off" switches the shared-memory guard of the communicator off (serve/communicator.py); only a test does that.
+GUARD_VARIABLE = "SPANWISE_LAB_SHM_GUARD"
+# "avx2" makes every host use the engine's AVX2 kernels, whatever its processor has: the same arithmetic on every machine.
+KERNELS_VARIABLE = "SPANWISE_LAB_KERNELS"
+_PASSED_ON = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "PYTHONPATH", "HF_HOME", GUARD_VARIABLE, KERNELS_VARIABLE)
 
 
 def node_environment(*, name: str, address: str, interface: str, directory: str) -> dict[str, str]:
@@ -21,7 +26,7 @@ def node_environment(*, name: str, address: str, interface: str, directory: str)
 
     Each line is there because its absence was measured to fail (docs/lab.md, traps).
     """
-    keep = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "PYTHONPATH", "HF_HOME") if key in os.environ}
+    keep = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
     return keep | {
         "SPANWISE_LAB_HOST": name,
         ENGINE_VARIABLE: "cpu",

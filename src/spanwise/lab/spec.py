@@ -30,6 +30,7 @@ class LabSpec(BaseModel):
     shm_bytes: int = Field(default=2 * 2**30, description="Size of each host's /dev/shm.")
     domains: int = Field(default=1, ge=1, description="Hosts are dealt to this many failure domains, in order.")
     ray: bool = True
+    made_by: Literal["lab", "up", "demo"] = Field(default="lab", description="Which command brought it up; `down` takes away what `up` made.")
 
 
 class HostState(BaseModel):

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from spanwise import __version__
-from spanwise.errors import LayoutError
+from spanwise.errors import InputError, LayoutError
 from spanwise.facts.dtypes import weight_format
 from spanwise.plan.placement import place
 from spanwise.plan.types import Expected, GangPlan, Layout, ModelRef, Plan, Rank, Setting, Stage
@@ -28,6 +28,8 @@ _DOMAIN = "domain-1"
 # one machine (0.2 is plenty for a small model, measured on 23 GiB).
 _LAB_MEMORY_SHARE = 0.2
 _LAB_KV_BYTES_AT_LEAST = 128 * 2**20
+# Linux: at most 15 characters, no slash, no space.
+_INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,14}")
 _TORCH = (
     "PyTorch, torch.distributed: https://docs.pytorch.org/docs/stable/distributed.html (common environment variables)"
 )
@@ -58,6 +60,7 @@ def plan(
         interface: Network interface that joins the hosts, by the name it has on all of them; None when unknown.
 
     Raises:
+        InputError: A name that cannot be one.
         LayoutError: The verdict is infeasible; the hosts have no room; weights of this dtype need another checkpoint.
     """
     chosen = verdict.chosen
@@ -67,7 +70,11 @@ def plan(
             where=intent.model,
             remedy="see `spanwise decide` for what would make it feasible",
         )
-    name = served_name or _own_name(source, intent.model)
+    name = _checked("served_model_name", _own_name(source, intent.model) if served_name is None else served_name)
+    if interface is not None and not _INTERFACE.fullmatch(interface):
+        raise InputError(
+            f"{interface[:40]!r} is no name of a network interface", where="interface", remedy="see `ip link` on a host"
+        )
     hosts = host_names(intent.hardware)
     gpus_per_host = intent.hardware.gpus_per_node
     gangs = _gangs(_slug(name), chosen, hosts, gpus_per_host)
@@ -118,6 +125,17 @@ def plan(
             facts_kind=_facts_kind(verdict),
         ),
     ).sealed()
+
+
+def _checked(what: str, name: str) -> str:
+    """A name that clients type and files hold.
+
+    Raises:
+        InputError: Empty, very long, or with characters that cannot be printed.
+    """
+    if not name.strip() or len(name) > 200 or not name.isprintable():
+        raise InputError(f"{name[:40]!r} is no name", where=what, remedy="use 1 to 200 printable characters")
+    return name
 
 
 def host_names(hardware: Hardware) -> tuple[str, ...]:

@@ -7,7 +7,13 @@ memory are on one host and that the shared-memory path is right.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import os
+
 from vllm.platforms.cpu import CpuPlatform
+
+KERNELS_VARIABLE = "SPANWISE_LAB_KERNELS"
 
 
 class LabCpuPlatform(CpuPlatform):
@@ -30,3 +36,13 @@ class LabCpuPlatform(CpuPlatform):
     def get_device_communicator_cls(cls) -> str:
         """The communicator that checks before it shares memory."""
         return "spanwise.serve.communicator.CheckedCpuCommunicator"
+
+    @classmethod
+    def import_kernels(cls) -> None:
+        """Upstream's choice of kernels by processor, or the AVX2 ones where the lab asks for the same arithmetic everywhere."""
+        if os.environ.get(KERNELS_VARIABLE) != "avx2":
+            super().import_kernels()
+            return
+        # The library registers its operators and then raises, because its module is named _C (upstream ignores that too).
+        with contextlib.suppress(ImportError):
+            importlib.import_module("vllm._C_AVX2")

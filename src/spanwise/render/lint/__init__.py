@@ -35,10 +35,22 @@ def lint(data: bytes, file: str, options: Options | None = None, crd: Fields | N
     text = read_text(data, file)
     if looks_like_command(text) and not _is_manifest(text):
         return lint_command(text, file, options)
-    documents = read_documents(text, file)
     findings: list[Finding] = []
-    recognised = [_lint_document(document, file, options, crd or shipped(), findings) for document in documents]
-    if not any(recognised):
+    others: list[Document] = []
+    known = False
+    for document in read_documents(text, file):
+        if _is_object(document.value) and document.value["kind"] not in _CLUSTER_PATH:
+            others.append(document)
+        else:
+            known |= _lint_document(document, file, options, crd or shipped(), findings)
+    for document in others:
+        report = Report(file=file, document=document, options=options, findings=findings)
+        _duplicates(report)
+        # A Secret beside a RayService is nobody's surprise; a file that lint has no rules for at all is.
+        if not known or document.value["apiVersion"].startswith("ray.io/"):
+            kind = document.value["kind"]
+            report.add("kind_not_checked", "info", ("kind",), f"lint has no rules for {kind[:60]}", "check it by hand")
+    if not known and not others:
         raise ManifestError(
             "neither a RayService, RayCluster or Serve config, nor a vLLM command",
             where=file,
@@ -60,12 +72,11 @@ def _lint_document(document: Document, file: str, options: Options, fields: Fiel
     if not isinstance(value, dict):
         return False
     report = Report(file=file, document=document, options=options, findings=findings)
-    kind = value.get("kind")
-    if "applications" in value and kind is None:
+    if "applications" in value and value.get("kind") is None:
         _duplicates(report)
         check_serve_config(report, value, options.gpus_per_node, exact_version=True)
         return True
-    if not isinstance(kind, str) or not isinstance(value.get("apiVersion"), str):
+    if not _is_object(value):
         if mapping(value.get("spec")).get("rayClusterConfig") is None and "serveConfigV2" not in str(value.get("spec")):
             return False
         report.add(
@@ -77,11 +88,13 @@ def _lint_document(document: Document, file: str, options: Options, fields: Fiel
         )
         return True
     _duplicates(report)
-    if kind in _CLUSTER_PATH:
-        _ray_object(report, value, kind, fields)
-    elif value["apiVersion"].startswith("ray.io/"):
-        report.add("kind_not_checked", "info", ("kind",), f"lint has no rules for {kind[:60]}", "check it by hand")
+    _ray_object(report, value, value["kind"], fields)
     return True
+
+
+def _is_object(value: Any) -> bool:
+    """True for what says of itself that it is a Kubernetes object."""
+    return isinstance(value, dict) and isinstance(value.get("kind"), str) and isinstance(value.get("apiVersion"), str)
 
 
 def _duplicates(report: Report) -> None:

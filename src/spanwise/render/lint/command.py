@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanwise.errors import ManifestError
 from spanwise.render.engine_flags import Flag, flag_table
-from spanwise.render.lint.engine import SECRET, judge, suggestion, value_problem
+from spanwise.render.lint.engine import SECRET, SECRET_VARIABLE, judge, suggestion, value_problem
 from spanwise.render.lint.finding import Finding, Severity
 from spanwise.render.lint.shell import Word, commands
 
@@ -253,6 +253,16 @@ class _Checker:
 
     def _whole(self) -> None:
         start = self.command.start.line
+        for name, value in self.command.environment.items():
+            if value and "$" not in value and SECRET_VARIABLE.search(name):
+                self.add(
+                    "secret_in_plain_text",
+                    "warning",
+                    start,
+                    f"{name} is given in plain text (not repeated here), for histories to keep",
+                    "export it from a secret store before the command",
+                    name,
+                )
         if self.command.form == "module":
             self.add(
                 "module_form_deprecated",

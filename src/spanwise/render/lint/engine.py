@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
@@ -13,8 +14,9 @@ from spanwise.render.lint.finding import Severity
 # add(code, severity, argument, message, fix); the caller knows file and line of an argument.
 Add = Callable[[str, Severity, str, str, str], None]
 
-# Arguments that hold a secret, or a list of them; their values are never repeated.
+# Arguments that hold a secret, and names of environment variables that do; their values are never repeated.
 SECRET = frozenset({"hf_token", "api_key"})
+SECRET_VARIABLE = re.compile(r"(TOKEN|SECRET|PASSWORD|API_KEY|ACCESS_KEY)$", re.IGNORECASE)
 
 
 def value_problem(flag: Flag, value: Any) -> str:
@@ -25,7 +27,7 @@ def value_problem(flag: Flag, value: Any) -> str:
     wrong = _not_of_kind(flag.kind, text) or _not_in_range(flag, text)
     if not wrong:
         return ""
-    return f"{'the value' if flag.keyword in SECRET else repr(text[:60])} is {wrong}"
+    return f"{text[:60]!r} is {wrong}"
 
 
 def _not_of_kind(kind: str, text: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from spanwise.render.lint.engine import SECRET_VARIABLE
 from spanwise.render.lint.report import Report, items, mapping, whole
 from spanwise.render.upstream import IMAGE, RAY_VERSION
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 # KubeRay: MaxRayClusterNameLength is 53; a RayService's name is 6 shorter because the cluster's name is made from it.
 MAX_NAME = {"RayCluster": 53, "RayService": 47}
 _DNS1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|API_KEY|ACCESS_KEY)$")
 _RESOURCE_PARAMS = ("num-cpus", "num-gpus", "memory", "resources")
 
 
@@ -196,7 +196,7 @@ def _check_image(report: Report, container: dict[str, Any], path: Path, name: st
 def _check_env(report: Report, container: dict[str, Any], path: Path) -> None:
     for index, entry in enumerate(items(container.get("env"))):
         named = mapping(entry)
-        if named.get("value") and _SECRET_NAME.search(str(named.get("name")).upper()):
+        if named.get("value") and SECRET_VARIABLE.search(str(named.get("name"))):
             report.add(
                 "secret_in_plain_text",
                 "warning",

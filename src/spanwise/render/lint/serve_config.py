@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from spanwise.render.engine_flags import flag_table
-from spanwise.render.lint.engine import judge, size, suggestion, value_problem
+from spanwise.render.lint.engine import SECRET, SECRET_VARIABLE, judge, size, suggestion, value_problem
 from spanwise.render.lint.report import Report, items, mapping
 from spanwise.render.upstream import RAY_ACCELERATOR_TYPES, RAY_VERSION, SPANWISE_IMPORT_PATH, STOCK_IMPORT_PATH
 
@@ -193,6 +193,7 @@ def _application(report: Report, application: Any, path: Path, gpus_per_node: in
                 f"runtime_env.{key} brings code or packages into every replica when it starts",
                 "build them into the image: starts get faster, and do not depend on another server",
             )
+    _check_secrets(report, mapping(runtime_env.get("env_vars")), (*path, "runtime_env", "env_vars"))
     if target == STOCK_IMPORT_PATH:
         return _models(report, application, path, gpus_per_node, exact_version)
     if target == SPANWISE_IMPORT_PATH and not mapping(application.get("args")).get("plans"):
@@ -215,7 +216,7 @@ def _models(report: Report, application: dict[str, Any], path: Path, gpus: int |
             "add `args.llm_configs` with a model_loading_config and engine_kwargs for each model",
         )
         return 0
-    needed, names = 0, set()
+    needed, names = 0, set[str]()
     for index, config in enumerate(configs):
         if isinstance(config, str):
             continue  # a path to another file, in the cluster
@@ -229,7 +230,7 @@ def _models(report: Report, application: dict[str, Any], path: Path, gpus: int |
                 f"two models are called {name[:60]!r}; Ray Serve LLM refuses that",
                 "give each model its own model_id",
             )
-        names.add(name)
+        names.add(str(name))
         needed += _model(report, config, place, gpus, exact)
     return needed
 
@@ -251,7 +252,7 @@ def _model(report: Report, config: Any, path: Path, gpus: int | None, exact: boo
     else:
         _unknown(report, loading, MODEL_LOADING_FIELDS, (*path, "model_loading_config"), "error")
     accelerator = config.get("accelerator_type")
-    if accelerator is not None and accelerator not in RAY_ACCELERATOR_TYPES and accelerator != "A10":
+    if accelerator is not None and str(accelerator) not in {*RAY_ACCELERATOR_TYPES, "A10"}:
         report.add(
             "accelerator_unknown",
             "error",
@@ -260,11 +261,26 @@ def _model(report: Report, config: Any, path: Path, gpus: int | None, exact: boo
             f"use one of {', '.join(sorted(RAY_ACCELERATOR_TYPES)[:12])} …, or leave it out",
         )
     arguments = mapping(config.get("engine_kwargs"))
+    _check_secrets(report, arguments, (*path, "engine_kwargs"))
+    environment = mapping(mapping(config.get("runtime_env")).get("env_vars"))
+    _check_secrets(report, environment, (*path, "runtime_env", "env_vars"))
     _engine_arguments(report, arguments, (*path, "engine_kwargs"), gpus, exact)
     ranks = size(arguments.get("tensor_parallel_size"), 1) * size(arguments.get("pipeline_parallel_size"), 1)
     return ranks * _replicas(
         report, mapping(config.get("deployment_config")), (*path, "deployment_config"), ranks, gpus
     )
+
+
+def _check_secrets(report: Report, variables: dict[str, Any], path: Path) -> None:
+    for name, value in variables.items():
+        if value and (SECRET_VARIABLE.search(str(name)) or name in SECRET):
+            report.add(
+                "secret_in_plain_text",
+                "warning",
+                (*path, name),
+                f"{str(name)[:60]} stands in the Serve config in plain text (not repeated here)",
+                "set it in the container's env with `valueFrom.secretKeyRef`; Ray's workers inherit it",
+            )
 
 
 def _replicas(report: Report, deployment: dict[str, Any], path: Path, ranks: int, gpus: int | None) -> int:

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.shared_data import shared_dir
+from tests.unit.cli.command import refused, spanwise
+from tests.unit.lint.samples import ARTICLE, ARTICLE_COMMAND, GOOD
+from tests.unit.lint.test_documents import bomb
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_article(tmp_path: Path) -> None:
+    manifest = tmp_path / "article.yaml"
+    manifest.write_text(ARTICLE)
+    code, shown, err = spanwise("lint", manifest)
+    assert (code, err) == (1, "")
+    assert shown.endswith("3 errors, 4 warnings, 1 info\n")
+    assert f"{manifest}:6: error head_group_missing: " in shown
+    code, shown, err = spanwise("lint", manifest, "--json")
+    assert (code, err) == (1, "")
+    answer = json.loads(shown)
+    assert answer["failed"] is True
+    assert answer["counts"] == {"error": 3, "warning": 4, "info": 1}
+    assert {"code", "severity", "file", "line", "path", "message", "fix"} == set(answer["findings"][0])
+
+
+def test_exit_codes_follow_fail_on(tmp_path: Path) -> None:
+    good, shm = tmp_path / "good.yaml", tmp_path / "shm.yaml"
+    good.write_text(GOOD)
+    shm.write_text(GOOD.replace('rayVersion: "2.60.0"', "suspend: false"))
+    assert spanwise("lint", good, "--fail-on", "warning")[0] == 0
+    assert spanwise("lint", good, "--fail-on", "info")[0] == 1
+    assert spanwise("lint", shm)[0] == 0
+    assert spanwise("lint", shm, "--fail-on", "warning")[0] == 1
+
+
+def test_standard_input_and_several_files(tmp_path: Path) -> None:
+    assert spanwise("lint", "-", stdin=ARTICLE_COMMAND)[0] == 0
+    code, shown, _ = spanwise("lint", "-", "--gpus-per-node", "2", "--fail-on", "warning", stdin=ARTICLE_COMMAND)
+    assert code == 1
+    assert "-:3: warning tensor_parallel_exceeds_host" in shown
+    good = tmp_path / "good.yaml"
+    good.write_text(GOOD)
+    code, shown, _ = spanwise("lint", good, "-", good, "--json", stdin=ARTICLE)
+    assert code == 1
+    assert json.loads(shown)["files"] == [str(good), "-"]
+
+
+def test_a_given_crd(tmp_path: Path) -> None:
+    shared = shared_dir()
+    if shared is None:
+        pytest.skip("the reference data is absent: KubeRay's CRDs")
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(GOOD.replace("rayVersion:", "rayVersio:"))
+    code, shown, _ = spanwise("lint", manifest, "--crd", shared / "data" / "kuberay-v1.7" / "ray.io_rayservices.yaml")
+    assert code == 1
+    assert "did you mean `rayVersion`?" in shown
+    assert "the CRD" in shown
+    assert "not a CustomResourceDefinition" in refused("lint", manifest, "--crd", manifest)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "empty"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "not UTF-8"),
+        (b"\x00" * 50, "binary"),
+        (bomb(12).encode(), "aliases"),
+        (b"[" * 100_000, "deep"),
+        (b"{" * 100_000, "key that is a mapping"),
+        (b"a: b: c", "not YAML"),
+        (b"hello world", "neither"),
+        (b"- 1\n- 2\n", "neither"),
+        (b"vllm serve 'x", "quotation"),
+    ],
+)
+def test_bad_input(data: bytes, words: str) -> None:
+    assert words in refused("lint", "-", stdin=data)
+
+
+def test_bad_input_as_json() -> None:
+    code, shown, _ = spanwise("lint", "-", "--json", stdin=b"hello")
+    assert code == 2
+    assert json.loads(shown)["error"] == "ManifestError"
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    assert "directory" in refused("lint", tmp_path)
+    assert "cannot be read" in refused("lint", tmp_path / "absent.yaml")
+    assert "bytes, more than" in refused("lint", "/dev/zero")
+    assert "fail-on" in refused("lint", "-", "--fail-on", "never")

@@ -43,7 +43,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     _MEMORY.stop()
-    terminalreporter.write_line(f"peak memory of this run and all it started: {_MEMORY.peak / 2**30:.2f} GiB (limit 18 GiB)")
+    terminalreporter.write_line(
+        f"peak memory of this run and all it started: {_MEMORY.peak / 2**30:.2f} GiB (limit 18 GiB)"
+    )
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -103,7 +103,7 @@ class UnsupportedPlatformError(InputError):
     """This command needs Linux."""
 
 
-class CheckFailed(SpanwiseError):
+class CheckFailed(SpanwiseError):  # noqa: N818 - a check that failed is an answer, not a fault
     """The question was answered, and the answer is bad."""
 
     exit_code = 1

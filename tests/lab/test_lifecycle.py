@@ -23,7 +23,22 @@ UP_HANG_S = 90
 
 def test_up_status_exec_down_leaves_nothing(spanwise: CommandLine) -> None:
     before = snapshot()
-    up = spanwise("lab", "up", "--hosts", "3", "--gpus", "2", "--link", "ethernet-10g", "--scale", "100", "--domains", "3", "--json", timeout_s=UP_HANG_S)
+    up = spanwise(
+        "lab",
+        "up",
+        "--hosts",
+        "3",
+        "--gpus",
+        "2",
+        "--link",
+        "ethernet-10g",
+        "--scale",
+        "100",
+        "--domains",
+        "3",
+        "--json",
+        timeout_s=UP_HANG_S,
+    )
     assert up.code == 0, up.err
     state = up.document
     assert [host["name"] for host in state["hosts"]] == ["host-1", "host-2", "host-3"]
@@ -49,7 +64,9 @@ def test_up_status_exec_down_leaves_nothing(spanwise: CommandLine) -> None:
         "import ray,json;ray.init(address='auto',logging_level='ERROR');print(json.dumps([[n['Labels'].get('spanwise.io/host'),"
         "n['Labels'].get('spanwise.io/domain'),n['Resources'].get('GPU')] for n in ray.nodes()]))",
     )  # fmt: skip
-    assert sorted(json.loads(nodes.out.splitlines()[-1])) == [[f"host-{i}", f"domain-{i}", 2.0] for i in (1, 2, 3)], nodes.err
+    assert sorted(json.loads(nodes.out.splitlines()[-1])) == [[f"host-{i}", f"domain-{i}", 2.0] for i in (1, 2, 3)], (
+        nodes.err
+    )
 
     # The exit status of a command is ours; an unknown host is named.
     assert spanwise("lab", "exec", "host-1", "sh", "-c", "exit 7").code == 7
@@ -168,14 +185,22 @@ def test_damaged_state_file_is_named(spanwise: CommandLine) -> None:
 
 def _unprivileged(*words: str) -> list[str]:
     """A command without any capability, in a user namespace that may not make others: neither userns nor root works there."""
-    inner = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs " + " ".join(words)
+    inner = (
+        "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "
+        + " ".join(words)
+    )
     return ["unshare", "--user", "--map-root-user", "sh", "-c", inner]
 
 
 def test_without_namespaces_or_root_raylets_on_loopback(spanwise: CommandLine) -> None:
     before = snapshot()
     process = subprocess.run(
-        _unprivileged("spanwise", "lab", "up", "--json"), env=spanwise.environment, capture_output=True, text=True, timeout=UP_HANG_S, check=False
+        _unprivileged("spanwise", "lab", "up", "--json"),
+        env=spanwise.environment,
+        capture_output=True,
+        text=True,
+        timeout=UP_HANG_S,
+        check=False,
     )
     assert process.returncode == 0, process.stderr
     state = json.loads(process.stdout)
@@ -197,7 +222,14 @@ def test_root_isolation_asked_for_without_root(spanwise: CommandLine) -> None:
     words = [*command, spanwise.environment.get("PYTHON", "python3"), "-c", _ASK_FOR_ROOT]
     if os.geteuid() != 0:
         words = ["python3", "-c", _ASK_FOR_ROOT]
-    done = subprocess.run(words, env=spanwise.environment | {"PYTHONPATH": os.path.abspath("src")}, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        words,
+        env=spanwise.environment | {"PYTHONPATH": os.path.abspath("src")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert done.stdout.strip() == "not root", done.stderr
 
 
@@ -220,7 +252,10 @@ def test_no_room_in_shared_memory(spanwise: CommandLine) -> None:
 
 def test_root_without_user_namespaces(spanwise: CommandLine) -> None:
     """Where user namespaces are switched off but root is at hand, the lab is made with root's rights."""
-    script = "echo 0 > /proc/sys/user/max_user_namespaces && spanwise lab up --json && spanwise lab exec host-2 hostname && spanwise lab down"
+    script = (
+        "echo 0 > /proc/sys/user/max_user_namespaces"
+        " && spanwise lab up --json && spanwise lab exec host-2 hostname && spanwise lab down"
+    )
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "sh", "-c", script],
         env=spanwise.environment, capture_output=True, text=True, timeout=UP_HANG_S, check=False,

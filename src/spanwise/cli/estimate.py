@@ -11,7 +11,7 @@ from spanwise.cli import frame
 _MAX_BYTES = 16 << 20
 
 
-def estimate(  # noqa: PLR0917  typer calls it by name
+def estimate(
     model: Annotated[str, typer.Option("--model", help="A catalogue or hub name, or a path to a config.json.")],
     gpu: Annotated[str, typer.Option("--gpu", help="A catalogue name.")],
     points: Annotated[str, typer.Option("--points", help="CSV: phase, batch, context_tokens, new_tokens.")],

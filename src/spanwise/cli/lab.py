@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spanwise.cli import frame
 from spanwise.cli.frame import JsonFlag
+
+if TYPE_CHECKING:
+    from spanwise.lab.spec import LabState
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -23,14 +26,20 @@ def lab() -> None:
 @app.command()
 def up(
     hosts: Annotated[int, typer.Option("--hosts", min=1, max=16, help="Emulated hosts.")] = 2,
-    gpus: Annotated[int, typer.Option("--gpus", min=1, max=64, help="Logical GPUs per host; each runs one CPU rank.")] = 1,
+    gpus: Annotated[
+        int, typer.Option("--gpus", min=1, max=64, help="Logical GPUs per host; each runs one CPU rank.")
+    ] = 1,
     link: Annotated[str, typer.Option("--link", help="Fabric name from the catalogue, or 'unlimited'.")] = "unlimited",
     scale: Annotated[float, typer.Option("--scale", min=1, help="Divide the fabric's rate by this.")] = 1.0,
     rate: Annotated[str | None, typer.Option("--rate", help="A rate instead of a fabric: 100mbit, 1gbit.")] = None,
     shm_size: Annotated[str, typer.Option("--shm-size", help="Size of each host's /dev/shm.")] = "2G",
     domains: Annotated[int, typer.Option("--domains", min=1, max=16, help="Deal the hosts to this many domains.")] = 1,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Loopback port of the door; 0: a free one.")] = 0,
-    isolation: Annotated[str | None, typer.Option("--isolation", help="userns, root or loopback; default: the best.")] = None,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Loopback port of the door; 0: a free one.")
+    ] = 0,
+    isolation: Annotated[
+        str | None, typer.Option("--isolation", help="userns, root or loopback; default: the best.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring up emulated hosts, their links and Ray.
@@ -89,7 +98,10 @@ def down(as_json: JsonFlag = False) -> None:
     frame.note(f"lab of {len(was.hosts)} hosts is down" if was else "no lab was up")
 
 
-@app.command("exec", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False})
+@app.command(
+    "exec",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+)
 def execute(
     context: typer.Context,
     host: Annotated[str, typer.Argument(help="Name of the host, for example host-1.")],
@@ -106,7 +118,9 @@ def execute(
     state = _the_lab()
     where = state.host(host)
     if not context.args:
-        raise InputError("no command given", where="lab exec", remedy=f"for example: spanwise lab exec {host} ip address")
+        raise InputError(
+            "no command given", where="lab exec", remedy=f"for example: spanwise lab exec {host} ip address"
+        )
     process = enter.start(state, where, list(context.args))
     try:
         raise typer.Exit(process.wait())
@@ -131,7 +145,7 @@ def logs(
     typer.echo(raw(_the_lab(), host, lines), nl=False)
 
 
-def _the_lab():  # type: ignore[no-untyped-def] # noqa: ANN202 - the type lives behind a lazy import
+def _the_lab() -> LabState:
     from spanwise.errors import InputError
     from spanwise.lab import state as state_file
 
@@ -141,7 +155,7 @@ def _the_lab():  # type: ignore[no-untyped-def] # noqa: ANN202 - the type lives 
     return state
 
 
-def _show(state, as_json: bool) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+def _show(state: LabState, as_json: bool) -> None:
     from spanwise.lab.enter import link_bytes
 
     links = link_bytes(state)
@@ -150,7 +164,9 @@ def _show(state, as_json: bool) -> None:  # type: ignore[no-untyped-def] # noqa:
         frame.print_json({"up": True, **document, "link_bytes": links})
         return
     rate = f"{state.spec.rate_bit_per_s / 1e6:g} Mbit/s" if state.spec.rate_bit_per_s else "not limited"
-    scaled = f" ({state.spec.link} divided by {state.spec.scale:g})" if state.spec.scale != 1 else f" ({state.spec.link})"
+    scaled = (
+        f" ({state.spec.link} divided by {state.spec.scale:g})" if state.spec.scale != 1 else f" ({state.spec.link})"
+    )
     typer.echo(f"lab of {len(state.hosts)} hosts, isolation {state.isolation}, link rate {rate}{scaled}")
     typer.echo(f"Ray {state.ray_address} inside the lab; door {state.endpoint} once something is served")
     typer.echo(f"{'host':<10}{'address':<14}{'domain':<12}{'GPUs':>5}{'sent':>12}{'received':>12}")

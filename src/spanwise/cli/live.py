@@ -24,7 +24,9 @@ def progress() -> Iterator[Progress]:
     with console.status("starting", spinner="dots") as status:
 
         def say(text: str) -> None:
-            console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  ", text, markup=True, sep="", soft_wrap=True)
+            console.print(
+                f"[dim]{time.monotonic() - started:6.1f} s[/dim]  ", text, markup=True, sep="", soft_wrap=True
+            )
             status.update(f"{text} …")
 
         yield say

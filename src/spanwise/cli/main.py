@@ -6,9 +6,8 @@ import importlib
 import sys
 from typing import Annotated, Any
 
-import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from spanwise import __version__
 from spanwise.cli import frame
@@ -32,17 +31,17 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 class LazyCommands(TyperGroup):
     """A group that imports a command's module only when that command is named (start-up stays under half a second)."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """Every command, in the order of the journey."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import and build the command ``cmd_name``; None when there is no such command."""
         if cmd_name not in COMMANDS:
             return None
         module, name, summary = COMMANDS[cmd_name]
         if ctx.resilient_parsing or (len(sys.argv) > 1 and cmd_name not in sys.argv):
-            return click.Command(cmd_name, help=summary)  # the overview needs only names and lines
+            return TyperCommand(cmd_name, help=summary)  # the overview needs only names and lines
         target = getattr(importlib.import_module(module), name)
         if isinstance(target, typer.Typer):
             group = typer.main.get_command(target)

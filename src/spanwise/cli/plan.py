@@ -18,12 +18,10 @@ if TYPE_CHECKING:
     from spanwise.plan.types import Plan
 
 
-def plan(  # noqa: PLR0917 - typer calls it by name
+def plan(
     intent: Annotated[str, typer.Argument(metavar="INTENT.yaml", help="What is asked.")],
     output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Write the plan here.")] = None,
-    facts: Annotated[
-        str | None, typer.Option(help="Facts that beat the catalogue (spanwise.facts/1).")
-    ] = None,
+    facts: Annotated[str | None, typer.Option(help="Facts that beat the catalogue (spanwise.facts/1).")] = None,
     tensor_parallel_size: Annotated[int | None, typer.Option(min=1, help="Insist on this size.")] = None,
     pipeline_parallel_size: Annotated[int | None, typer.Option(min=1, help="Insist on this size.")] = None,
     replicas: Annotated[int | None, typer.Option(min=1, help="Insist on this number.")] = None,

@@ -11,7 +11,7 @@ from spanwise.cli import frame
 from spanwise.cli.files import write_file
 
 
-def render(  # noqa: PLR0917 - typer calls it by name
+def render(
     plans: Annotated[list[str], typer.Argument(metavar="PLAN…", help="Plans; several are served together.")],
     target: Annotated[Literal["vllm", "ray", "kuberay"], typer.Option(help="Who runs the files.")],
     output: Annotated[

@@ -11,14 +11,17 @@ from spanwise.cli import frame
 from spanwise.cli.frame import JsonFlag
 
 RayFlag = Annotated[
-    str | None, typer.Option("--ray", help="Address of a Ray cluster this machine belongs to (host:port, auto); default: the lab.")
+    str | None,
+    typer.Option("--ray", help="Address of a Ray cluster this machine belongs to (host:port, auto); default: the lab."),
 ]
 
 
 def up(
     files: Annotated[list[Path], typer.Argument(metavar="PLAN|INTENT…", help="Plans (JSON) or intents (YAML).")],
     ray: RayFlag = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Loopback port of the door (new lab only); 0: a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Loopback port of the door (new lab only); 0: a free one.")
+    ] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Serve plans behind one OpenAI-compatible door. Without --ray, plans for `lab-cpu` run on the lab, brought up if there is none.
@@ -34,11 +37,11 @@ def up(
     plans = load(files)
     with live.progress() as say:
         target, gangs = serve(plans, ray_address=ray, port=port, progress=say)
-    document = {"endpoint": target.endpoint, "models": [plan.model.served_name for plan in plans], "gangs": gangs}
+    models = [plan.model.served_name for plan in plans]
     if as_json:
-        frame.print_json(document)
+        frame.print_json({"endpoint": target.endpoint, "models": models, "gangs": gangs})
         return
-    typer.echo(f"serving {', '.join(document['models'])} at {target.endpoint}/v1")
+    typer.echo(f"serving {', '.join(models)} at {target.endpoint}/v1")
     _table(gangs)
     typer.echo(f"ask it: curl {target.endpoint}/v1/models    stop it: spanwise down")
 
@@ -59,7 +62,11 @@ def status(ray: RayFlag = None, as_json: JsonFlag = False) -> None:
         frame.note("nothing runs: no lab is up (`spanwise up`), and no --ray ADDRESS was given")
         raise typer.Exit(1)
     found = deploy.status(target)
-    document = {"endpoint": target.endpoint if found["gangs"] else None, "models": found["models"], "gangs": found["gangs"]}
+    document = {
+        "endpoint": target.endpoint if found["gangs"] else None,
+        "models": found["models"],
+        "gangs": found["gangs"],
+    }
     if as_json:
         frame.print_json(document)
     elif found["gangs"]:
@@ -82,15 +89,18 @@ def down(ray: RayFlag = None, as_json: JsonFlag = False) -> None:
     stopped = stop(ray)
     if as_json:
         frame.print_json(stopped)
-    frame.note("; ".join(text for text, done in (("models stopped", stopped["models"]), ("lab down", stopped["lab"])) if done) or "nothing ran")
+    frame.note(
+        "; ".join(text for text, done in (("models stopped", stopped["models"]), ("lab down", stopped["lab"])) if done)
+        or "nothing ran"
+    )
 
 
 def _table(gangs: list[dict[str, Any]]) -> None:
     typer.echo(f"{'gang':<36}{'rank':>5}{'stage':>7}  {'host':<12}{'address':<14}{'pid':>8}")
     for gang in gangs:
         for rank in gang["ranks"]:
-            typer.echo(f"{gang['id']:<36}{rank['rank']:>5}{rank['stage']:>7}  {rank['host']:<12}{rank['address']:<14}{rank['pid']:>8}")
+            typer.echo(
+                f"{gang['id']:<36}{rank['rank']:>5}{rank['stage']:>7}  {rank['host']:<12}{rank['address']:<14}{rank['pid']:>8}"
+            )
         if not gang["ranks"]:
             typer.echo(f"{gang['id']:<36} {gang.get('state', 'unknown')}")
-
-

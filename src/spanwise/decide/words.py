@@ -48,7 +48,7 @@ def in_flight_wanted(judge: Judge, candidate: Candidate) -> float:
     return judge.serve(cut, unlimited, candidate.batched_tokens, candidate.replicas).in_flight
 
 
-def shortfall(judge: Judge, candidate: Candidate) -> Reason | None:  # noqa: PLR0911  one return per cause
+def shortfall(judge: Judge, candidate: Candidate) -> Reason | None:
     """Why this candidate does not do what is asked; None where it does."""
     question, memory, layout = judge.question, candidate.memory, candidate.layout
     what = name_of(layout, candidate.replicas)

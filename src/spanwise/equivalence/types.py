@@ -24,6 +24,7 @@ class Answer:
         top: For each position the best candidates, best first (at least two); same length.
         text: The decoded answer.
         finish_reason: As the engine gave it.
+        prompt_token_ids: The prompt as the engine saw it; empty where the engine did not say.
     """
 
     prompt_id: str
@@ -32,6 +33,7 @@ class Answer:
     top: tuple[tuple[Candidate, ...], ...]
     text: str
     finish_reason: str
+    prompt_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.token_ids) == len(self.logprobs) == len(self.top):

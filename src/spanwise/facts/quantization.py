@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _PLAIN = ("bfloat16", "float16", "float32")
 
 
-def checkpoint_format(c: Config) -> WeightFormat:  # noqa: PLR0911  one return per form
+def checkpoint_format(c: Config) -> WeightFormat:
     """What the weights on disk are.
 
     A float32 checkpoint counts as bfloat16, because vLLM's ``--dtype auto`` serves it so.

@@ -32,14 +32,20 @@ def converse(endpoint: str, model: str, question: str, *, max_tokens: int = 32) 
 
     # The environment's proxy and key variables are for other endpoints.
     client = openai.OpenAI(
-        base_url=f"{endpoint}/v1", api_key="none", timeout=120, max_retries=0, http_client=httpx.Client(trust_env=False, timeout=120)
+        base_url=f"{endpoint}/v1",
+        api_key="none",
+        timeout=120,
+        max_retries=0,
+        http_client=httpx.Client(trust_env=False, timeout=120),
     )
     messages = [{"role": "user", "content": question}]
     try:
         models = tuple(card.id for card in client.models.list())
         whole = client.chat.completions.create(model=model, messages=messages, max_tokens=max_tokens, temperature=0)
         started, first, pieces, chunks, finishes = time.monotonic(), 0.0, [], 0, []
-        for chunk in client.chat.completions.create(model=model, messages=messages, max_tokens=max_tokens, temperature=0, stream=True):
+        for chunk in client.chat.completions.create(
+            model=model, messages=messages, max_tokens=max_tokens, temperature=0, stream=True
+        ):
             chunks += 1
             for choice in chunk.choices:
                 if choice.delta.content:
@@ -48,7 +54,11 @@ def converse(endpoint: str, model: str, question: str, *, max_tokens: int = 32) 
                 if choice.finish_reason:
                     finishes.append(choice.finish_reason)
     except openai.OpenAIError as error:
-        raise EngineError(f"the openai client raised {type(error).__name__}: {error}", where=endpoint, remedy="is the gang still up? `spanwise status`") from error
+        raise EngineError(
+            f"the openai client raised {type(error).__name__}: {error}",
+            where=endpoint,
+            remedy="is the gang still up? `spanwise status`",
+        ) from error
     return Conversation(
         models=models,
         answer=whole.choices[0].message.content or "",

@@ -19,7 +19,7 @@ from spanwise.equivalence import Judgement, calibrate, judge
 from spanwise.equivalence.judge import Rule
 from spanwise.errors import OutputsDiffer
 from spanwise.journey import deploy as serving
-from spanwise.journey.ask import ask
+from spanwise.journey.ask import ask, score
 from spanwise.journey.client import Conversation, converse
 from spanwise.journey.lab_plan import article_verdict, lab_plan
 from spanwise.journey.memory import PeakMemory
@@ -87,7 +87,9 @@ def _plans(options: Options, say: Progress) -> tuple[Verdict, Plan, Plan]:
     hosts = tuple(host_name(index) for index in range(options.hosts))
     split = math.ceil(options.tensor_parallel_size * options.pipeline_parallel_size / options.hosts)
     pinned = PinnedLayout(
-        tensor_parallel_size=options.tensor_parallel_size, pipeline_parallel_size=options.pipeline_parallel_size, replicas=1
+        tensor_parallel_size=options.tensor_parallel_size,
+        pipeline_parallel_size=options.pipeline_parallel_size,
+        replicas=1,
     )
     verdict, plan = lab_plan(model, hosts=hosts, gpus_per_host=split, pinned=pinned, served_name=smollm2.SERVED_NAME)
     alone = PinnedLayout(tensor_parallel_size=1, pipeline_parallel_size=1, replicas=1)
@@ -106,10 +108,13 @@ def _prove(endpoint: str, options: Options, say: Progress) -> Judgement:
     alone = ask(endpoint, REFERENCE_NAME, prompts, max_tokens=tokens)
     say("one rank answered; again, batched, to measure its noise")
     batched = ask(endpoint, REFERENCE_NAME, prompts, max_tokens=tokens, together=True)
-    say("the split layout answers")
+    scores = score(endpoint, REFERENCE_NAME, alone)
+    say("the split layout answers, and scores the one rank's answers")
     split = ask(endpoint, smollm2.SERVED_NAME, prompts, max_tokens=tokens)
+    split_scores = score(endpoint, smollm2.SERVED_NAME, alone)
     rule: Rule = "exact" if options.tensor_parallel_size == 1 else "noise"
-    return judge(alone, split, rule=rule, noise=calibrate([alone, batched]))
+    noise = calibrate([alone, batched], scores)
+    return judge(alone, split, rule=rule, noise=noise, reference_scores=scores, candidate_scores=split_scores)
 
 
 def _check(judgement: Judgement, conversation: Conversation) -> None:
@@ -118,10 +123,18 @@ def _check(judgement: Judgement, conversation: Conversation) -> None:
     Raises:
         OutputsDiffer: Names the prompt, the position and the distance; or the wrong answer.
     """
+    if not judgement.scores_hold:
+        raise OutputsDiffer(
+            f"scores of the same text moved {judgement.movement:.4f} nats on average;"
+            f" one rank's own noise is {judgement.noise.movement:.4f}",
+            where="equivalence of the split layout",
+            remedy="do not serve this layout: its health is green and its output is wrong",
+        )
     if not judgement.equivalent:
         worst = judgement.wrong[0]
         raise OutputsDiffer(
-            f"{len(judgement.wrong)} of {len(judgement.comparisons)} prompts differ from one rank; first {worst.prompt_id!r}: {worst.reason}",
+            f"{len(judgement.wrong)} of {len(judgement.comparisons)} prompts differ from one rank;"
+            f" first {worst.prompt_id!r}: {worst.reason}",
             where="equivalence of the split layout",
             remedy="do not serve this layout: its health is green and its output is wrong",
         )
@@ -152,7 +165,9 @@ def demo(options: Options, say: Progress) -> Report:
     with phases.phase("decide and plan"):
         article = article_verdict()
         verdict, plan, reference = _plans(options, say)
-    ranks_on = {host: sum(rank.host == host for gang in plan.gangs for rank in gang.ranks) for host in plan.expected.hosts}
+    ranks_on = {
+        host: sum(rank.host == host for gang in plan.gangs for rank in gang.ranks) for host in plan.expected.hosts
+    }
     spec = LabSpec(
         hosts=options.hosts,
         gpus_per_host=max(ranks_on.values()) + 1,  # one more for the one-rank reference

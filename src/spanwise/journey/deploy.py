@@ -47,7 +47,11 @@ def _start(target: Target, errors_to: Any) -> subprocess.Popen[str]:
     }
     if target.lab is not None:
         return enter.start(target.lab, target.lab.hosts[0], command, **options)
-    return subprocess.Popen(command, env=os.environ | {"RAY_ADDRESS": target.ray_address or "auto", "RAY_USAGE_STATS_ENABLED": "0"}, **options)
+    return subprocess.Popen(
+        command,
+        env=os.environ | {"RAY_ADDRESS": target.ray_address or "auto", "RAY_USAGE_STATS_ENABLED": "0"},
+        **options,
+    )
 
 
 def _error(event: dict[str, Any], log_tail: str) -> SpanwiseError:
@@ -97,7 +101,9 @@ def drive(target: Target, request: dict[str, Any], on_event: Callable[[dict[str,
         raise error
     if process.returncode or not last:
         raise ClusterError(
-            f"the driver on the cluster ended with status {process.returncode}", where="serving", remedy=tail or "run again with --debug"
+            f"the driver on the cluster ended with status {process.returncode}",
+            where="serving",
+            remedy=tail or "run again with --debug",
         )
     return last
 

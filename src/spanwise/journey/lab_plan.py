@@ -18,6 +18,7 @@ ARTICLE: dict[str, Any] = {
     "dtype": "bfloat16",
     "hardware": {"gpu": "H100-80GB-SXM", "gpus_per_node": 4, "nodes": 2, "fabric": "ethernet-10g"},
     "workload": {"input_tokens": 1024, "output_tokens": 256, "request_rate_per_s": 4},
+    "objectives": {"ttft_p95_ms": 2000, "tpot_p95_ms": 50},
 }
 MAX_MODEL_LEN = 2048
 

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-_SUBJECTS = ("river", "harbour", "market", "library", "bridge", "station", "garden", "tower", "mill", "school", "chapel", "theatre")
+_SUBJECTS = (
+    "river",
+    "harbour",
+    "market",
+    "library",
+    "bridge",
+    "station",
+    "garden",
+    "tower",
+    "mill",
+    "school",
+    "chapel",
+    "theatre",
+)
 _ACTS = (
     "was measured by the surveyors in the spring",
     "kept its old name through three governments",

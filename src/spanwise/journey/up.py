@@ -37,7 +37,9 @@ def load(files: list[Path]) -> list[Plan]:
         other = names.setdefault(found.model.served_name, file)
         if other is not file:
             raise PlanError(
-                f"{other} and {file} both serve {found.model.served_name!r}", where="up", remedy="leave one of them away, or give it another name"
+                f"{other} and {file} both serve {found.model.served_name!r}",
+                where="up",
+                remedy="leave one of them away, or give it another name",
             )
         _check_model(found, file)
     return plans
@@ -51,7 +53,9 @@ def _one(file: Path) -> Plan:
     facts = model_facts(resolved.config, name=intent.model)
     verdict = decide(intent, facts)
     if verdict.chosen is None:
-        raise LayoutError("this intent is infeasible on its hardware", where=str(file), remedy=f"see: spanwise decide {file}")
+        raise LayoutError(
+            "this intent is infeasible on its hardware", where=str(file), remedy=f"see: spanwise decide {file}"
+        )
     source = str(resolved.path.parent) if resolved.path is not None and resolved.source == "path" else intent.model
     return plan(intent, facts, verdict, source=source, config=resolved.config)
 
@@ -61,9 +65,13 @@ def _check_model(found: Plan, file: Path) -> None:
     if not directory.is_absolute():
         return  # a hub name: the engine fetches it, pinned by its revision
     if not directory.is_dir():
-        raise StalePlanError(f"the model directory {directory} is not there", where=str(file), remedy="put the model back, or plan again")
+        raise StalePlanError(
+            f"the model directory {directory} is not there", where=str(file), remedy="put the model back, or plan again"
+        )
     if config_sha256(resolve_config(str(directory)).config) != found.model.config_sha256:
-        raise StalePlanError(f"config.json in {directory} is not the one this plan was made from", where=str(file), remedy="plan again")
+        raise StalePlanError(
+            f"config.json in {directory} is not the one this plan was made from", where=str(file), remedy="plan again"
+        )
     check_safetensors(directory)
 
 
@@ -87,7 +95,11 @@ def _lab_for(plans: list[Plan], port: int, progress: Progress) -> bring.Leash:
             where="up",
             remedy="start Ray on its hosts (`ray start`) and pass --ray ADDRESS; the lab runs plans for lab-cpu",
         )
-    hosts = max(int(host.rsplit("-", 1)[-1]) if host.rsplit("-", 1)[-1].isdigit() else 1 for found in plans for host in found.expected.hosts)
+    hosts = max(
+        int(host.rsplit("-", 1)[-1]) if host.rsplit("-", 1)[-1].isdigit() else 1
+        for found in plans
+        for host in found.expected.hosts
+    )
     ranks: dict[str, int] = {}
     for found in plans:
         for gang in found.gangs:
@@ -105,7 +117,9 @@ def _lab_for(plans: list[Plan], port: int, progress: Progress) -> bring.Leash:
     return bring.up(spec, port=port, progress=progress)
 
 
-def serve(plans: list[Plan], *, ray_address: str | None, port: int, progress: Progress) -> tuple[Target, list[dict[str, Any]]]:
+def serve(
+    plans: list[Plan], *, ray_address: str | None, port: int, progress: Progress
+) -> tuple[Target, list[dict[str, Any]]]:
     """Run the plans; what this call started is gone again when it fails.
 
     Raises:
@@ -136,4 +150,3 @@ def stop(ray_address: str | None) -> dict[str, bool]:
         bring.down()
         return {"models": True, "lab": True}
     return {"models": remove(target), "lab": False}
-

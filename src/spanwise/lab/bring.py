@@ -100,15 +100,23 @@ def _await_up(process: subprocess.Popen[str], progress: Progress) -> None:
         except queue.Empty:
             break
         if not line:
-            raise LabError("the lab's first process ended before the lab was up", where="lab up", remedy="run again with --debug")
+            raise LabError(
+                "the lab's first process ended before the lab was up", where="lab up", remedy="run again with --debug"
+            )
         step = json.loads(line)
         if step["step"] == "failed":
             kind = ClusterError if "ray start" in step["text"] else LabError
-            raise kind(step["text"], where="lab up", remedy="nothing of the lab is left; mend the cause and run it again")
+            raise kind(
+                step["text"], where="lab up", remedy="nothing of the lab is left; mend the cause and run it again"
+            )
         progress(step["text"])
         if step["step"] == "up":
             return
-    raise LabError(f"the lab was not up within {UP_TIMEOUT_S} s", where="lab up", remedy="nothing of it is left; is the machine overloaded?")
+    raise LabError(
+        f"the lab was not up within {UP_TIMEOUT_S} s",
+        where="lab up",
+        remedy="nothing of it is left; is the machine overloaded?",
+    )
 
 
 def _host_pids(keeper_pid: int) -> dict[str, int]:
@@ -201,7 +209,11 @@ def up(spec: LabSpec, *, port: int = 0, wanted: wiring.Isolation | None = None, 
             keeper_started=start_ticks(process.pid) or 0,
             hosts=tuple(
                 HostState(
-                    name=h["name"], address=h["address"], domain=h["domain"], gpus=h["gpus"], init_pid=pids.get(h["name"], process.pid)
+                    name=h["name"],
+                    address=h["address"],
+                    domain=h["domain"],
+                    gpus=h["gpus"],
+                    init_pid=pids.get(h["name"], process.pid),
                 )
                 for h in plan["hosts"]
             ),
@@ -236,7 +248,11 @@ def _end(keeper_pid: int, isolation: wiring.Isolation) -> None:
     deadline = time.monotonic() + DOWN_TIMEOUT_S
     while left := [pid for pid, started in family if started is not None and start_ticks(pid) == started]:
         if time.monotonic() > deadline:
-            raise LabError(f"processes {left} of the lab did not end", where="lab down", remedy="end them by hand: kill -9 " + " ".join(map(str, left)))
+            raise LabError(
+                f"processes {left} of the lab did not end",
+                where="lab down",
+                remedy="end them by hand: kill -9 " + " ".join(map(str, left)),
+            )
         if time.monotonic() > deadline - DOWN_TIMEOUT_S / 2:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):

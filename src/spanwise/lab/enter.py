@@ -55,7 +55,11 @@ def link_bytes(state: LabState) -> dict[str, dict[str, int]]:
     command = ["nsenter", f"--target={keeper[0] if keeper else 0}", *user, "--net", "--", "ip", "-s", "-j", "link"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise LabError(f"cannot read the links: {done.stderr.strip()}", where="lab", remedy="is the lab still up? `spanwise lab status`")
+        raise LabError(
+            f"cannot read the links: {done.stderr.strip()}",
+            where="lab",
+            remedy="is the lab still up? `spanwise lab status`",
+        )
     by_port = {entry["ifname"]: entry for entry in json.loads(done.stdout)}
     found = {}
     for host in state.hosts:

@@ -36,7 +36,7 @@ def private_world(spec: dict[str, object]) -> None:
     loopback, and gloo then announces 127.0.0.1 to the other hosts ("Gloo connectFullMesh failed").
     """
     socket.sethostname(str(spec["name"]))
-    _run("mount", "-t", "tmpfs", "-o", f"size={spec['shm_bytes']},mode=1777", "tmpfs", "/dev/shm")
+    _run("mount", "-t", "tmpfs", "-o", f"size={spec['shm_bytes']},mode=1777", "tmpfs", "/dev/shm")  # noqa: S108 - private to this namespace
     Path(HOST_DIR).mkdir()
     _run("mount", "-t", "tmpfs", "-o", "size=2g,mode=0700", "tmpfs", HOST_DIR)
     hosts = Path(HOST_DIR) / "hosts"

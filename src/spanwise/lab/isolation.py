@@ -25,7 +25,18 @@ CANNOT_SHOW: dict[Isolation, tuple[str, ...]] = {
         "a link or a host going down",
     ),
 }
-_NAMESPACES = ("--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc", "--propagation", "private")
+_NAMESPACES = (
+    "--net",
+    "--mount",
+    "--pid",
+    "--uts",
+    "--ipc",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+    "--propagation",
+    "private",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +77,8 @@ def host_command() -> list[str]:
 # What a lab must be able to do, tried for real in a throw-away namespace: a bridge, a shaped link, a private /dev/shm, and a
 # host's namespaces nested inside.
 _REHEARSAL = (
-    "ip link add br0 type bridge && ip link add a0 type veth peer name b0 && tc qdisc add dev a0 root tbf rate 1gbit burst 256kb latency 50ms"
+    "ip link add br0 type bridge && ip link add a0 type veth peer name b0"
+    " && tc qdisc add dev a0 root tbf rate 1gbit burst 256kb latency 50ms"
     " && mount -t tmpfs -o size=1m tmpfs /dev/shm && unshare --net --mount --pid --uts --ipc --fork --mount-proc true"
 )
 
@@ -86,7 +98,9 @@ def refusal(isolation: Isolation) -> Refusal | None:
     if isolation == "loopback":
         return None
     if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
-        return Refusal(isolation=isolation, reason=f"missing commands: {', '.join(missing)} (packages util-linux, iproute2)")
+        return Refusal(
+            isolation=isolation, reason=f"missing commands: {', '.join(missing)} (packages util-linux, iproute2)"
+        )
     if isolation == "root" and os.geteuid() != 0:
         return Refusal(isolation=isolation, reason="not root")
     reason = _rehearse(isolation)

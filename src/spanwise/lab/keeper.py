@@ -86,7 +86,7 @@ class Host:
 
 def bring_up(plan: dict[str, Any]) -> list[Host]:
     """Bridge, hosts, links, then Ray: the head first, the workers together."""
-    _run("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", "/dev/shm")
+    _run("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", "/dev/shm")  # noqa: S108 - private to this namespace
     _run("ip", "link", "set", "lo", "up")
     _run("ip", "link", "add", BRIDGE, "type", "bridge")
     _run("ip", "address", "add", f"{plan['gateway']}/24", "dev", BRIDGE)

@@ -51,7 +51,8 @@ def _check_machine(hosts: int) -> None:
     free = shutil.disk_usage("/dev/shm").free  # noqa: S108 - the machine's own, in this fallback
     if free < hosts * SHM_PER_HOST_BYTES:
         raise StepFailed(
-            f"/dev/shm has {free // 2**20} MiB free, {hosts} hosts need {hosts * SHM_PER_HOST_BYTES // 2**20} MiB; free some, or use fewer hosts"
+            f"/dev/shm has {free // 2**20} MiB free, {hosts} hosts need {hosts * SHM_PER_HOST_BYTES // 2**20} MiB;"  # noqa: S108
+            " free some, or use fewer hosts"
         )
 
 
@@ -75,7 +76,13 @@ def _start(host: dict[str, Any]) -> subprocess.Popen[bytes]:
     )
     with (directory / "ray-start.log").open("wb") as log:
         return subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd="/", preexec_fn=_die_with_parent
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call, no locks
         )
 
 
@@ -87,7 +94,9 @@ def _await_node(host: dict[str, Any], process: subprocess.Popen[bytes]) -> None:
         if "Ray runtime started" in text:
             return
         if process.poll() is not None:
-            raise StepFailed(f"ray start on {host['name']} exited {process.returncode}: {' | '.join(text.split(chr(10))[-4:])}")
+            raise StepFailed(
+                f"ray start on {host['name']} exited {process.returncode}: {' | '.join(text.split(chr(10))[-4:])}"
+            )
         time.sleep(0.1)
     raise StepFailed(f"ray start on {host['name']} was not ready within {NODE_TIMEOUT_S} s")
 
@@ -107,7 +116,10 @@ def end(hosts: list[dict[str, Any]]) -> None:
         for pid, started in family:
             if started is not None and start_ticks(pid) == started:
                 os.kill(pid, number)
-        while any(started is not None and start_ticks(pid) == started for pid, started in family) and time.monotonic() < deadline:
+        while (
+            any(started is not None and start_ticks(pid) == started for pid, started in family)
+            and time.monotonic() < deadline
+        ):
             _reap()
             time.sleep(0.05)
     _reap()
@@ -128,7 +140,10 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, leave)
     threading.Thread(
-        target=hold_leash, args=(plan["state_file"],), kwargs={"leave": lambda: os.kill(os.getpid(), signal.SIGTERM)}, daemon=True
+        target=hold_leash,
+        args=(plan["state_file"],),
+        kwargs={"leave": lambda: os.kill(os.getpid(), signal.SIGTERM)},
+        daemon=True,
     ).start()
     listener = socket.socket(fileno=plan["listener_fd"])
     listener.setblocking(False)

@@ -15,7 +15,13 @@ _LOGS = "ray/session_latest/logs"
 _PREFIX = re.compile(r"^(?:\([^)]*\)\s*)*(?:(?:ERROR|WARNING|INFO)\s+\S+\s+\S+\s+(?:\[[^\]]*\]\s*)?)?")
 _EXCEPTION = re.compile(r"^[A-Za-z_.]*(?:Error|Exception|Exit|Killed)\b.*: .+")
 # Lines that only pass on what another process said.
-_ECHOES = ("Engine core initialization failed", "RayTaskError", "ActorDiedError", "WorkerCrashedError", "Worker proc failed")
+_ECHOES = (
+    "Engine core initialization failed",
+    "RayTaskError",
+    "ActorDiedError",
+    "WorkerCrashedError",
+    "Worker proc failed",
+)
 
 
 def raw(state: LabState, host_name: str, last_lines: int = 400) -> str:
@@ -23,7 +29,9 @@ def raw(state: LabState, host_name: str, last_lines: int = 400) -> str:
     host = state.host(host_name)
     directory = enter.host_environment(state, host)["TMPDIR"]
     script = f"cd {directory}/{_LOGS} 2>/dev/null && tail -qn {last_lines} worker-*.out worker-*.err serve/*.log 2>/dev/null; true"
-    process = enter.start(state, host, ["sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = enter.start(
+        state, host, ["sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     try:
         text: str = process.communicate(timeout=READ_TIMEOUT_S)[0]
     except subprocess.TimeoutExpired:

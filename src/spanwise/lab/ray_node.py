@@ -67,9 +67,11 @@ def ray_start_command(
     """`ray start` for a head (``address == head_address``) or a worker node."""
     head = address == head_address
     command = [ray_executable(), "start", f"--node-ip-address={address}"]
-    command += ["--head", f"--port={RAY_PORT}", "--include-dashboard=false", f"--temp-dir={temp_dir}"] if head else [
-        f"--address={head_address}:{RAY_PORT}", f"--temp-dir={temp_dir}"
-    ]
+    command += (
+        ["--head", f"--port={RAY_PORT}", "--include-dashboard=false", f"--temp-dir={temp_dir}"]
+        if head
+        else [f"--address={head_address}:{RAY_PORT}", f"--temp-dir={temp_dir}"]
+    )
     command += [
         f"--num-gpus={gpus}",
         "--num-cpus=8",  # logical: placement follows GPUs and labels, never a core count that the hosts share

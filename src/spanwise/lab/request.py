@@ -24,7 +24,9 @@ def parse_isolation(text: str | None) -> Isolation | None:
     raise InputError(f"{text!r} is no kind of isolation", where="--isolation", remedy=f"use one of: {', '.join(kinds)}")
 
 
-def lab_spec(*, hosts: int, gpus: int, link: str, scale: float, rate: str | None, shm_size: str, domains: int) -> LabSpec:
+def lab_spec(
+    *, hosts: int, gpus: int, link: str, scale: float, rate: str | None, shm_size: str, domains: int
+) -> LabSpec:
     """A `LabSpec` from the command line's words.
 
     Raises:
@@ -32,7 +34,9 @@ def lab_spec(*, hosts: int, gpus: int, link: str, scale: float, rate: str | None
         InputError: A rate, size or number of domains that cannot be.
     """
     if domains > hosts:
-        raise InputError(f"{domains} domains for {hosts} hosts", where="--domains", remedy="at most one domain per host")
+        raise InputError(
+            f"{domains} domains for {hosts} hosts", where="--domains", remedy="at most one domain per host"
+        )
     if rate is not None:
         if link != "unlimited":
             raise InputError("both --rate and --link are given", where="--rate", remedy="give one of them")

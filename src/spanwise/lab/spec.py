@@ -30,7 +30,9 @@ class LabSpec(BaseModel):
     shm_bytes: int = Field(default=2 * 2**30, description="Size of each host's /dev/shm.")
     domains: int = Field(default=1, ge=1, description="Hosts are dealt to this many failure domains, in order.")
     ray: bool = True
-    made_by: Literal["lab", "up", "demo"] = Field(default="lab", description="Which command brought it up; `down` takes away what `up` made.")
+    made_by: Literal["lab", "up", "demo"] = Field(
+        default="lab", description="Which command brought it up; `down` takes away what `up` made."
+    )
 
 
 class HostState(BaseModel):
@@ -110,5 +112,7 @@ def parse_rate(text: str, *, key: str) -> float:
     match = _RATE.match(text.strip())
     value = float(match[1]) * 1000 ** " kmgt".index(match[2].lower() or " ") if match else 0.0
     if value < 1e4:
-        raise InputError(f"{text!r} is not a usable link rate", where=key, remedy="write it like 100mbit or 1gbit (at least 10kbit)")
+        raise InputError(
+            f"{text!r} is not a usable link rate", where=key, remedy="write it like 100mbit or 1gbit (at least 10kbit)"
+        )
     return value

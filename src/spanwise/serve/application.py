@@ -9,10 +9,12 @@ from ray.llm._internal.serve.core.configs.openai_api_models import to_model_meta
 from ray.llm._internal.serve.core.ingress.ingress import make_fastapi_ingress
 from ray.serve.llm import LLMConfig, build_llm_deployment
 
+from spanwise.plan.load import parse_plan
 from spanwise.plan.types import GangPlan, Plan
 from spanwise.serve.compat import BUNDLE_INDICES_VARIABLE
 from spanwise.serve.door import Door
 from spanwise.serve.gang import DESCRIPTION_KEY, PIN_KEY, GangServer
+from spanwise.serve.inventory import check_gpus, host_selectors
 
 # Arguments that Ray Serve LLM sets itself from its own fields.
 _SERVE_OWNED = ("model", "served_model_name", "distributed_executor_backend")
@@ -59,6 +61,26 @@ def gang_config(plan: Plan, gang: GangPlan, selectors: dict[str, dict[str, str]]
     )
 
 
+def build_app(arguments: dict[str, Any]) -> Any:
+    """Entry point for Serve config files (``import_path: spanwise.serve.application:build_app``).
+
+    Args:
+        arguments: ``{"plans": [plan documents]}``, as `spanwise render --runtime spanwise` writes them.
+
+    Raises:
+        PlanError: A plan is damaged.
+        StalePlanError: The cluster lacks a host or a GPU that a plan needs.
+    """
+    import ray
+
+    plans = [parse_plan(document, where=f"plans[{index}]") for index, document in enumerate(arguments["plans"])]
+    nodes = ray.nodes()
+    check_gpus(nodes, plans)
+    return build_application(
+        plans, host_selectors(nodes, {rank.host for plan in plans for gang in plan.gangs for rank in gang.ranks})
+    )
+
+
 def build_application(plans: list[Plan], selectors: dict[str, dict[str, str]]) -> Any:
     """One Serve application that serves all plans behind one door."""
     gangs: dict[str, list[Any]] = {}
@@ -67,8 +89,16 @@ def build_application(plans: list[Plan], selectors: dict[str, dict[str, str]]) -
         name = plan.model.served_name
         configs = [gang_config(plan, gang, selectors) for gang in plan.gangs]
         cards[name] = to_model_metadata(name, configs[0])
-        gangs[name] = [build_llm_deployment(config, name_prefix="gang-", deployment_cls=GangServer) for config in configs]
+        gangs[name] = [
+            build_llm_deployment(config, name_prefix="gang-", deployment_cls=GangServer) for config in configs
+        ]
     door = serve.deployment(
-        make_fastapi_ingress(Door), name="door", num_replicas=1, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0}
+        make_fastapi_ingress(Door),
+        name="door",
+        num_replicas=1,
+        max_ongoing_requests=1000,
+        ray_actor_options={"num_cpus": 0},
     )
-    return door.bind(llm_deployments={name: handles[0] for name, handles in gangs.items()}, model_cards=cards, gangs=gangs)
+    return door.bind(
+        llm_deployments={name: handles[0] for name, handles in gangs.items()}, model_cards=cards, gangs=gangs
+    )

@@ -18,10 +18,18 @@ class Door(OpenAiIngress):
         gangs: All gang handles of each model, by model id.
     """
 
-    def __init__(self, llm_deployments: dict[str, Any], model_cards: dict[str, Any], *, gangs: dict[str, list[Any]], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        llm_deployments: dict[str, Any],
+        model_cards: dict[str, Any],
+        *,
+        gangs: dict[str, list[Any]],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(llm_deployments, model_cards, **kwargs)
         self._rounds: dict[str, Iterator[Any]] = {
-            model: itertools.cycle([handle.options(stream=True) for handle in handles]) for model, handles in gangs.items()
+            model: itertools.cycle([handle.options(stream=True) for handle in handles])
+            for model, handles in gangs.items()
         }
 
     def _get_configured_serve_handle(self, model_id: str) -> Any:

@@ -13,19 +13,12 @@ import sys
 import time
 from typing import Any
 
+from spanwise.errors import ClusterError, EngineError, MisplacedGang, SpanwiseError
+from spanwise.serve.inventory import check_gpus, host_selectors, hosts_by_node
+
 APPLICATION = "spanwise"
 GANG_PREFIX = "gang-"
-HOST_LABEL = "spanwise.io/host"
 START_TIMEOUT_S = 600
-
-
-class DeployFailed(Exception):  # noqa: N818 - reported as an event, never raised to a user
-    """A reason, its kind and what to do next."""
-
-    def __init__(self, kind: str, what: str, remedy: str) -> None:
-        super().__init__(what)
-        self.kind = kind
-        self.remedy = remedy
 
 
 def say(event: str, **fields: Any) -> None:
@@ -37,65 +30,11 @@ def say(event: str, **fields: Any) -> None:
 _STDOUT = sys.stdout
 
 
-def host_selectors(nodes: list[dict[str, Any]], hosts: set[str]) -> dict[str, dict[str, str]]:
-    """How each host of the plans is found in this cluster: our label, else the node's hostname.
-
-    Args:
-        nodes: ``ray.nodes()``.
-        hosts: Host names that the plans use.
-
-    Raises:
-        DeployFailed: A host is not there (the plan is stale).
-    """
-    known: dict[str, dict[str, str]] = {}
-    for node in nodes:
-        if not node["Alive"]:
-            continue
-        labels = node.get("Labels") or {}
-        if HOST_LABEL in labels:
-            known[labels[HOST_LABEL]] = {HOST_LABEL: labels[HOST_LABEL]}
-        known.setdefault(node["NodeManagerHostname"], {"ray.io/node-id": node["NodeID"]})
-    if missing := sorted(hosts - set(known)):
-        raise DeployFailed(
-            "StalePlanError",
-            f"the plan places ranks on {', '.join(missing)}, and the cluster has {', '.join(sorted(known)) or 'no host'}",
-            "plan again for this cluster (hardware.hosts in the intent names its hosts)",
-        )
-    return {host: known[host] for host in hosts}
-
-
-def check_gpus(nodes: list[dict[str, Any]], plans: list[Any]) -> None:
-    """Refuse plans that together ask a host for more GPUs than it has.
-
-    Raises:
-        DeployFailed: Names the host, what is asked, what is there, and by which models.
-    """
-    have = {}
-    for node in nodes:
-        if node["Alive"]:
-            name = (node.get("Labels") or {}).get(HOST_LABEL, node["NodeManagerHostname"])
-            have[name] = have.get(name, 0) + int(node["Resources"].get("GPU", 0))
-    asked: dict[str, int] = {}
-    by: dict[str, list[str]] = {}
-    for plan in plans:
-        for gang in plan.gangs:
-            for rank in gang.ranks:
-                asked[rank.host] = asked.get(rank.host, 0) + 1
-                by.setdefault(rank.host, []).append(plan.model.served_name)
-    for host, count in asked.items():
-        if count > have.get(host, 0):
-            raise DeployFailed(
-                "StalePlanError",
-                f"{host} has {have.get(host, 0)} GPUs and {count} ranks are planned there, by {', '.join(dict.fromkeys(by[host]))}",
-                "plan again for the GPUs that are there, or stop a model",
-            )
-
-
 def await_running(serve: Any, started: float) -> None:
     """Follow the application until every deployment is healthy.
 
     Raises:
-        DeployFailed: A deployment failed, or nothing happened for too long.
+        EngineError: A deployment failed, or nothing happened for too long.
     """
     told: dict[str, str] = {}
     while True:
@@ -107,13 +46,13 @@ def await_running(serve: Any, started: float) -> None:
                     told[name] = state
                     say("deployment", name=name, state=state, after_s=round(time.time() - started, 1))
                 if state == "DEPLOY_FAILED" or "failed to start" in (deployment.message or ""):
-                    raise DeployFailed("EngineError", reason_of(deployment.message), "see the gang's log on its host")
+                    raise EngineError(reason_of(deployment.message), remedy="see the gang's log on its host")
             if str(application.status.value) == "RUNNING":
                 return
             if str(application.status.value) == "DEPLOY_FAILED":
-                raise DeployFailed("EngineError", reason_of(application.message), "see the gang's log on its host")
+                raise EngineError(reason_of(application.message), remedy="see the gang's log on its host")
         if time.time() - started > START_TIMEOUT_S:
-            raise DeployFailed("EngineError", f"the gangs were not ready within {START_TIMEOUT_S} s", "see `spanwise status`")
+            raise EngineError(f"the gangs were not ready within {START_TIMEOUT_S} s", remedy="see `spanwise status`")
         time.sleep(0.5)
 
 
@@ -131,16 +70,11 @@ def gang_ranks(serve: Any, host_of: dict[str, str], name: str) -> list[dict[str,
     return [{**rank, "host": host_of.get(rank["node_id"], "?")} for rank in reports]
 
 
-def hosts_by_node(nodes: list[dict[str, Any]]) -> dict[str, str]:
-    """Host name by Ray node id: our label, else the hostname."""
-    return {node["NodeID"]: (node.get("Labels") or {}).get(HOST_LABEL, node["NodeManagerHostname"]) for node in nodes}
-
-
 def placement(serve: Any, nodes: list[dict[str, Any]], plans: list[Any]) -> list[dict[str, Any]]:
     """Where every rank really is; a gang that landed elsewhere than planned is an error, not a surprise.
 
     Raises:
-        DeployFailed: A rank is on another host than planned, or missing.
+        MisplacedGang: A rank is on another host than planned, or missing.
     """
     host_of = hosts_by_node(nodes)
     gangs = []
@@ -150,11 +84,12 @@ def placement(serve: Any, nodes: list[dict[str, Any]], plans: list[Any]) -> list
             planned = [(rank.rank, rank.stage, rank.tensor_rank, rank.host) for rank in gang.ranks]
             real = [(rank["rank"], rank["stage"], rank["tensor_rank"], rank["host"]) for rank in found]
             if planned != real:
-                wrong = [f"rank {p[0]}: planned {p[3]}, found {r[3]}" for p, r in zip(planned, real, strict=False) if p != r]
-                raise DeployFailed(
-                    "MisplacedGang",
+                wrong = [
+                    f"rank {p[0]}: planned {p[3]}, found {r[3]}" for p, r in zip(planned, real, strict=False) if p != r
+                ]
+                raise MisplacedGang(
                     f"gang {gang.id} stands elsewhere than planned: {'; '.join(wrong) or f'{len(real)} ranks of {len(planned)}'}",
-                    "nothing is served from it; it was taken down",
+                    remedy="nothing is served from it; it was taken down",
                 )
             gangs.append({"id": gang.id, "model": plan.model.served_name, "plan_hash": plan.hash, "ranks": found})
     return gangs
@@ -164,14 +99,18 @@ def connect(request: dict[str, Any]) -> Any:
     """Join the cluster as a driver.
 
     Raises:
-        DeployFailed: No Ray cluster answers.
+        ClusterError: No Ray cluster answers.
     """
     import ray
 
     try:
-        ray.init(address=request.get("ray_address", "auto"), log_to_driver=False, logging_level="ERROR", namespace="serve")
+        ray.init(
+            address=request.get("ray_address", "auto"), log_to_driver=False, logging_level="ERROR", namespace="serve"
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise DeployFailed("ClusterError", f"no Ray cluster answers: {error}"[:400], "check the address; `ray status` must work") from error
+        raise ClusterError(
+            f"no Ray cluster answers: {error}"[:400], remedy="check the address; `ray status` must work"
+        ) from error
     return ray
 
 
@@ -199,7 +138,7 @@ def deploy(request: dict[str, Any]) -> None:
     try:
         await_running(serve, started)
         gangs = placement(serve, nodes, plans)
-    except DeployFailed:
+    except SpanwiseError:
         serve.delete(APPLICATION)
         raise
     say("ready", gangs=gangs, after_s=round(time.time() - started, 1))
@@ -217,7 +156,11 @@ def status(request: dict[str, Any]) -> None:
         if not name.startswith(GANG_PREFIX):
             continue
         state = str(deployment.status.value)
-        described = serve.get_deployment_handle(name, APPLICATION).describe.remote().result(timeout_s=60) if state == "HEALTHY" else {}
+        described = (
+            serve.get_deployment_handle(name, APPLICATION).describe.remote().result(timeout_s=60)
+            if state == "HEALTHY"
+            else {}
+        )
         gangs.append(
             {
                 "id": name.removeprefix(GANG_PREFIX),
@@ -251,14 +194,19 @@ def main() -> None:
     try:
         request = json.loads(sys.stdin.read())
         {"deploy": deploy, "status": status, "remove": remove}[request["do"]](request)
-    except DeployFailed as failure:
-        say("failed", kind=failure.kind, what=str(failure), remedy=failure.remedy)
+    except SpanwiseError as failure:
+        say("failed", kind=type(failure).__name__, what=failure.what, remedy=failure.remedy)
         sys.exit(1)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the process boundary: whatever it was, the other side gets an answer
         import traceback
 
         traceback.print_exc()
-        say("failed", kind="ClusterError", what=f"{type(error).__name__}: {error}"[:600], remedy="see the driver's last words below")
+        say(
+            "failed",
+            kind="ClusterError",
+            what=f"{type(error).__name__}: {error}"[:600],
+            remedy="see the driver's last words below",
+        )
         sys.exit(1)
 
 

@@ -119,9 +119,7 @@ class _Checker:
         self.positional: list[Word] = []
         self.opaque = False  # a variable stands where flags may hide
 
-    def add(  # noqa: PLR0917 - the order of a finding's fields
-        self, code: str, severity: Severity, line: int, message: str, fix: str, argument: str = ""
-    ) -> None:
+    def add(self, code: str, severity: Severity, line: int, message: str, fix: str, argument: str = "") -> None:
         """Record one finding."""
         self.findings.append(
             Finding(code=code, severity=severity, file=self.file, line=line, path=argument, message=message, fix=fix)

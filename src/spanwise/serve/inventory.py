@@ -1,0 +1,66 @@
+"""What a Ray cluster has, against what plans ask of it. Takes Ray's node table as data; imports neither Ray nor the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spanwise.errors import StalePlanError
+
+HOST_LABEL = "spanwise.io/host"
+
+
+def hosts_by_node(nodes: list[dict[str, Any]]) -> dict[str, str]:
+    """Host name by Ray node id: our label, else the hostname."""
+    return {node["NodeID"]: (node.get("Labels") or {}).get(HOST_LABEL, node["NodeManagerHostname"]) for node in nodes}
+
+
+def host_selectors(nodes: list[dict[str, Any]], hosts: set[str]) -> dict[str, dict[str, str]]:
+    """How each host of the plans is found in this cluster: our label, else the node's hostname.
+
+    Args:
+        nodes: ``ray.nodes()``.
+        hosts: Host names that the plans use.
+
+    Raises:
+        StalePlanError: A host is not there (the plan is stale).
+    """
+    known: dict[str, dict[str, str]] = {}
+    for node in nodes:
+        if not node["Alive"]:
+            continue
+        labels = node.get("Labels") or {}
+        if HOST_LABEL in labels:
+            known[labels[HOST_LABEL]] = {HOST_LABEL: labels[HOST_LABEL]}
+        known.setdefault(node["NodeManagerHostname"], {"ray.io/node-id": node["NodeID"]})
+    if missing := sorted(hosts - set(known)):
+        raise StalePlanError(
+            f"the plan places ranks on {', '.join(missing)}, and the cluster has {', '.join(sorted(known)) or 'no host'}",
+            remedy="plan again for this cluster (hardware.hosts in the intent names its hosts)",
+        )
+    return {host: known[host] for host in hosts}
+
+
+def check_gpus(nodes: list[dict[str, Any]], plans: list[Any]) -> None:
+    """Refuse plans that together ask a host for more GPUs than it has.
+
+    Raises:
+        StalePlanError: Names the host, what is asked, what is there, and by which models.
+    """
+    have: dict[str, int] = {}
+    for node in nodes:
+        if node["Alive"]:
+            name = (node.get("Labels") or {}).get(HOST_LABEL, node["NodeManagerHostname"])
+            have[name] = have.get(name, 0) + int(node["Resources"].get("GPU", 0))
+    asked: dict[str, int] = {}
+    by: dict[str, list[str]] = {}
+    for plan in plans:
+        for gang in plan.gangs:
+            for rank in gang.ranks:
+                asked[rank.host] = asked.get(rank.host, 0) + 1
+                by.setdefault(rank.host, []).append(plan.model.served_name)
+    for host, count in asked.items():
+        if count > have.get(host, 0):
+            raise StalePlanError(
+                f"{host} has {have.get(host, 0)} GPUs and {count} ranks are planned there, by {', '.join(dict.fromkeys(by[host]))}",
+                remedy="plan again for the GPUs that are there, or stop a model",
+            )

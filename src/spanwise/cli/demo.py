@@ -71,6 +71,7 @@ def document(report: Report) -> dict[str, Any]:
         "article": report.article.as_json(),
         "verdict": report.verdict.as_json(),
         "plan_hash": report.plan.hash,
+        "plan_model": report.plan.model.source,
         "layout": report.plan.layout.model_dump(),
         "isolation": report.lab.isolation,
         "cannot_show": list(report.lab.cannot_show),

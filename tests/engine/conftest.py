@@ -1,4 +1,7 @@
-"""One running demo for all tests that only need something served; engine starts cost about a minute and a half."""
+"""One running demo for all tests of a module that only need something served; engine starts cost about a minute and a half.
+
+Module scope keeps the promise of at most one lab with two gangs at a time.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,9 @@ class Running:
         return str(self.report["endpoint"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """`spanwise demo --keep --json`: a pipeline over two hosts beside one rank, behind one door; nothing is left afterwards."""
+    """`spanwise demo --keep --json`: a pipeline over two hosts beside one rank; nothing is left afterwards."""
     before = snapshot()
     spanwise = CommandLine(Path(tmp_path_factory.mktemp("engine")) / "state")
     try:

@@ -92,7 +92,7 @@ def test_ray_serve_llm_contract() -> None:
     assert "llm_config" in inspect.signature(LLMServer.get_deployment_options).parameters
     assert LLMServer._default_engine_cls is None
     assert list(inspect.signature(VLLMEngine._prepare_engine_config).parameters) == ["self", "callback_ctx"]
-    assert list(inspect.signature(_get_vllm_engine_config).parameters)[0] == "llm_config"
+    assert next(iter(inspect.signature(_get_vllm_engine_config).parameters)) == "llm_config"
     assert CallbackCtx().run_init_node is True
     assert inspect.iscoroutinefunction(CallbackBase.on_before_node_init)
     assert list(inspect.signature(OpenAiIngress._get_configured_serve_handle).parameters) == ["self", "model_id"]

@@ -24,7 +24,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, guard: str) -> Report:
     monkeypatch.setenv("SPANWISE_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("SPANWISE_LAB_SHM_GUARD", guard)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).with_name("planted")))
-    return demo(TP3, lambda text: print(text))
+    return demo(TP3, print)
 
 
 def test_guard_off_is_caught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def up(
     from spanwise.serve.compat import require_engine
 
     require_engine()
-    plans = load(files)
+    plans = load(files, ray_address=ray)
     with live.progress() as say:
         target, gangs = serve(plans, ray_address=ray, port=port, progress=say)
     models = [plan.model.served_name for plan in plans]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from spanwise.lab.wiring import SERVE_PORT
 from spanwise.plan.types import Plan
 
 Progress = Callable[[str], None]
+JOIN_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,8 @@ def drive(target: Target, request: dict[str, Any], on_event: Callable[[dict[str,
         process = _start(target, log)
         assert process.stdin is not None
         assert process.stdout is not None
+        # Ray itself waits for minutes for a cluster that is not there.
+        watchdog = threading.Timer(JOIN_TIMEOUT_S, _end, args=(process,))
         try:
             process.stdin.write(json.dumps(request))
             process.stdin.close()
@@ -88,12 +92,24 @@ def drive(target: Target, request: dict[str, Any], on_event: Callable[[dict[str,
                 if last:
                     on_event(last)
                 last = json.loads(line)
+                if last["event"] == "joining":
+                    watchdog.start()
+                elif last["event"] == "joined":
+                    watchdog.cancel()
             process.wait()
         except BaseException:
             _end(process)
             raise
+        finally:
+            watchdog.cancel()
         log.seek(0)
         tail = " | ".join(line.strip() for line in log.read().splitlines()[-4:] if line.strip())
+    if last.get("event") == "joining":
+        raise ClusterError(
+            f"no Ray cluster answered within {JOIN_TIMEOUT_S} s",
+            where=f"--ray {target.ray_address}" if target.ray_address else "the lab",
+            remedy="check the address; `ray status --address ADDRESS` must work from this machine",
+        )
     if last.get("event") == "failed":
         error = _error(last, tail)
         if isinstance(error, EngineError) and target.lab is not None and (causes := root_causes(target.lab)):
@@ -121,6 +137,8 @@ def _end(process: subprocess.Popen[str]) -> None:
 def _words(event: dict[str, Any]) -> str:
     """One line for people about one event."""
     match event["event"]:
+        case "joining" | "joined":
+            return ""
         case "connected":
             return f"connected to Ray: {event['hosts']} hosts"
         case "submitted":
@@ -150,7 +168,7 @@ def deploy(target: Target, plans: list[Plan], progress: Progress) -> list[dict[s
         "http_host": target.lab.hosts[0].address if target.lab else "127.0.0.1",
         "http_port": SERVE_PORT,
     }
-    ready = drive(target, request, lambda event: progress(_words(event)))
+    ready = drive(target, request, lambda event: progress(words) if (words := _words(event)) else None)
     gangs: list[dict[str, Any]] = ready["gangs"]
     return gangs
 

@@ -23,8 +23,12 @@ from spanwise.plan.types import Plan
 Progress = Callable[[str], None]
 
 
-def load(files: list[Path]) -> list[Plan]:
+def load(files: list[Path], *, ray_address: str | None) -> list[Plan]:
     """Plans from plan files and intents, checked against the checkpoint they name and against each other.
+
+    Args:
+        files: Plans (JSON) and intents (YAML).
+        ray_address: The cluster they will run on; None for the lab.
 
     Raises:
         InputError: A file cannot be used, two plans serve one name, or an intent is infeasible.
@@ -32,6 +36,8 @@ def load(files: list[Path]) -> list[Plan]:
         ModelError: A checkpoint is damaged.
     """
     plans = [_one(file) for file in files]
+    if ray_address is None:
+        _check_lab(plans)
     names: dict[str, Path] = {}
     for file, found in zip(files, plans, strict=True):
         other = names.setdefault(found.model.served_name, file)
@@ -83,11 +89,11 @@ def existing_target(ray_address: str | None) -> Target | None:
     return Target(lab=lab) if lab is not None else None
 
 
-def _lab_for(plans: list[Plan], port: int, progress: Progress) -> bring.Leash:
-    """A lab with the hosts and GPUs that the plans were made for.
+def _check_lab(plans: list[Plan]) -> None:
+    """The lab runs plans for its own hosts only.
 
     Raises:
-        InputError: The plans are for real GPUs.
+        InputError: A plan is for real GPUs.
     """
     if real := [found for found in plans if not found.expected.gpu.startswith("lab-")]:
         raise InputError(
@@ -95,6 +101,14 @@ def _lab_for(plans: list[Plan], port: int, progress: Progress) -> bring.Leash:
             where="up",
             remedy="start Ray on its hosts (`ray start`) and pass --ray ADDRESS; the lab runs plans for lab-cpu",
         )
+
+
+def _lab_for(plans: list[Plan], port: int, progress: Progress) -> bring.Leash:
+    """A lab with the hosts and GPUs that the plans were made for.
+
+    Raises:
+        StalePlanError: The plans together ask a host for more GPUs than it has.
+    """
     hosts = max(
         int(host.rsplit("-", 1)[-1]) if host.rsplit("-", 1)[-1].isdigit() else 1
         for found in plans

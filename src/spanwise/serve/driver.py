@@ -103,6 +103,7 @@ def connect(request: dict[str, Any]) -> Any:
     """
     import ray
 
+    say("joining")
     try:
         ray.init(
             address=request.get("ray_address", "auto"), log_to_driver=False, logging_level="ERROR", namespace="serve"
@@ -111,6 +112,7 @@ def connect(request: dict[str, Any]) -> Any:
         raise ClusterError(
             f"no Ray cluster answers: {error}"[:400], remedy="check the address; `ray status` must work"
         ) from error
+    say("joined")
     return ray
 
 

@@ -12,13 +12,30 @@ from spanwise.equivalence.judge import MOST_MOVEMENT, common_prefix, movement
 QUIET = Noise(logprob=0.05, movement=0.02, resolution=0.01, repeats=1, positions=10)
 
 
-def answer(tokens: list[int], *, gaps: list[float] | None = None, runner_up: int = 999, finish: str = "length", prompt: str = "p") -> Answer:
+def answer(
+    tokens: list[int],
+    *,
+    gaps: list[float] | None = None,
+    runner_up: int = 999,
+    finish: str = "length",
+    prompt: str = "p",
+) -> Answer:
     gaps = gaps or [1.0] * len(tokens)
     top = tuple(
-        (Candidate(token=f"token_id:{token}", logprob=-0.5), Candidate(token=f"token_id:{runner_up}", logprob=-0.5 - gap))
+        (
+            Candidate(token=f"token_id:{token}", logprob=-0.5),
+            Candidate(token=f"token_id:{runner_up}", logprob=-0.5 - gap),
+        )
         for token, gap in zip(tokens, gaps, strict=True)
     )
-    return Answer(prompt_id=prompt, token_ids=tuple(tokens), logprobs=(-0.5,) * len(tokens), top=top, text="", finish_reason=finish)
+    return Answer(
+        prompt_id=prompt,
+        token_ids=tuple(tokens),
+        logprobs=(-0.5,) * len(tokens),
+        top=top,
+        text="",
+        finish_reason=finish,
+    )
 
 
 def verdict(a: Answer, b: Answer, rule: str = "noise", noise: Noise = QUIET) -> str:
@@ -59,9 +76,18 @@ def test_lengths_finish_reasons_and_missing_answers_count() -> None:
 
 def test_scores_that_moved_further_than_noise_are_wrong_though_every_token_is_equal() -> None:
     a = answer([1, 2])
-    held = judge([a], [a], rule="noise", noise=QUIET, reference_scores={"p": [-1.0, -1.0]}, candidate_scores={"p": [-1.02, -0.95]})
+    held = judge(
+        [a],
+        [a],
+        rule="noise",
+        noise=QUIET,
+        reference_scores={"p": [-1.0, -1.0]},
+        candidate_scores={"p": [-1.02, -0.95]},
+    )
     assert held.equivalent
-    moved = judge([a], [a], rule="noise", noise=QUIET, reference_scores={"p": [-1.0, -1.0]}, candidate_scores={"p": [-1.5, -0.9]})
+    moved = judge(
+        [a], [a], rule="noise", noise=QUIET, reference_scores={"p": [-1.0, -1.0]}, candidate_scores={"p": [-1.5, -0.9]}
+    )
     assert moved.movement == pytest.approx(0.3)
     assert moved.movement > MOST_MOVEMENT * QUIET.movement
     assert not moved.equivalent

@@ -7,7 +7,7 @@ from spanwise.lab.logs import exceptions
 # Recorded from a gang that asked for more memory than the host had.
 RECORDED = """
 (EngineCore pid=460) INFO 11-24 03:54:31 [core.py:101] Initializing a V1 LLM engine (v0.32.0)
-(RayWorkerProc pid=505) ERROR 11-24 03:54:40 [ray_executor_v2.py:190] ValueError: Available memory on node 0 (9.2/13.71 GiB) on startup is less
+(RayWorkerProc pid=505) ERROR 11-24 03:54:40 [worker.py:190] ValueError: Available memory on node 0 (9.2/13.71 GiB) on startup is less
 (EngineCore pid=460) ERROR 11-24 03:54:41 [core.py:880]     raise ValueError(
 (EngineCore pid=460) ERROR 11-24 03:54:41 [core.py:880] ValueError: Available memory on node 0 (9.2/13.71 GiB) on startup is less
 RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
@@ -16,7 +16,9 @@ ray.exceptions.RayTaskError(RuntimeError): ray::ServeReplica
 
 
 def test_the_cause_without_its_echoes() -> None:
-    assert exceptions(RECORDED.splitlines()) == ["ValueError: Available memory on node 0 (9.2/13.71 GiB) on startup is less"]
+    assert exceptions(RECORDED.splitlines()) == [
+        "ValueError: Available memory on node 0 (9.2/13.71 GiB) on startup is less"
+    ]
 
 
 def test_nothing_to_say_about_a_healthy_log() -> None:

@@ -13,7 +13,15 @@ from spanwise.lab.spec import parse_rate, parse_size
 
 
 def spec(**words: object):
-    given_words = {"hosts": 2, "gpus": 1, "link": "unlimited", "scale": 1.0, "rate": None, "shm_size": "1G", "domains": 1}
+    given_words = {
+        "hosts": 2,
+        "gpus": 1,
+        "link": "unlimited",
+        "scale": 1.0,
+        "rate": None,
+        "shm_size": "1G",
+        "domains": 1,
+    }
     return lab_spec(**{**given_words, **words})  # type: ignore[arg-type]
 
 
@@ -34,7 +42,9 @@ def test_unusable_rates(text: str) -> None:
         parse_rate(text, key="--rate")
 
 
-@pytest.mark.parametrize(("text", "size"), [("512M", 2**29), ("2G", 2**31), ("1.5g", 3 * 2**29), ("1024", 1024), ("64MiB", 2**26)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("512M", 2**29), ("2G", 2**31), ("1.5g", 3 * 2**29), ("1024", 1024), ("64MiB", 2**26)]
+)
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text, key="--shm-size") == size
 

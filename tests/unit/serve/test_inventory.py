@@ -23,7 +23,10 @@ def node(name: str, gpus: int = 4, *, labelled: bool = True, alive: bool = True)
 
 def test_our_label_first_then_the_hostname() -> None:
     nodes = [node("host-1"), node("host-2", labelled=False)]
-    assert host_selectors(nodes, {"host-1", "host-2"}) == {"host-1": {"spanwise.io/host": "host-1"}, "host-2": {"ray.io/node-id": "id-host-2"}}
+    assert host_selectors(nodes, {"host-1", "host-2"}) == {
+        "host-1": {"spanwise.io/host": "host-1"},
+        "host-2": {"ray.io/node-id": "id-host-2"},
+    }
     assert hosts_by_node(nodes) == {"id-host-1": "host-1", "id-host-2": "host-2"}
 
 

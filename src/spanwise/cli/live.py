@@ -19,6 +19,7 @@ def progress() -> Iterator[Progress]:
         yield lambda text: frame.note(f"[{time.monotonic() - started:6.1f} s] {text}")
         return
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(stderr=True, highlight=False)
     with console.status("starting", spinner="dots") as status:

@@ -25,9 +25,8 @@ def progress() -> Iterator[Progress]:
     with console.status("starting", spinner="dots") as status:
 
         def say(text: str) -> None:
-            console.print(
-                f"[dim]{time.monotonic() - started:6.1f} s[/dim]  ", text, markup=True, sep="", soft_wrap=True
-            )
-            status.update(f"{text} …")
+            plain = escape(text)  # a path or an address may look like markup
+            console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {plain}", soft_wrap=True)
+            status.update(f"{plain} …")
 
         yield say

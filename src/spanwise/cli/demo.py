@@ -42,10 +42,12 @@ def demo(
     from spanwise.cli import live
     from spanwise.journey.demo import Options
     from spanwise.journey.demo import demo as run
+    from spanwise.lab.isolation import require_linux
     from spanwise.lab.request import parse_isolation
     from spanwise.lab.spec import parse_rate
     from spanwise.serve.compat import require_engine
 
+    require_linux()
     require_engine()
     options = Options(
         tensor_parallel_size=tensor_parallel_size,

@@ -31,8 +31,10 @@ def up(
     frame.wants_json(as_json)
     from spanwise.cli import live
     from spanwise.journey.up import load, serve
+    from spanwise.lab.isolation import require_linux
     from spanwise.serve.compat import require_engine
 
+    require_linux()  # the engine and the lab exist there only
     require_engine()
     plans = load(files, ray_address=ray)
     with live.progress() as say:

@@ -101,6 +101,13 @@ def _check_lab(plans: list[Plan]) -> None:
             where="up",
             remedy="start Ray on its hosts (`ray start`) and pass --ray ADDRESS; the lab runs plans for lab-cpu",
         )
+    for found in plans:
+        if not Path(found.model.source).is_absolute():
+            raise InputError(
+                f"{found.model.source} is a hub name, and the lab's hosts reach no hub",
+                where=found.name,
+                remedy="download the model and name its directory in the intent",
+            )
 
 
 def _lab_for(plans: list[Plan], port: int, progress: Progress) -> bring.Leash:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.util
+import os
 import sys
 
 _TARGET = "vllm.distributed.device_communicators.cpu_communicator"
@@ -31,16 +32,24 @@ class _Planter(importlib.abc.MetaPathFinder):
 
 
 def _plant(module) -> None:
-    right = module._CPUSHMDistributed.all_reduce
+    import torch
+
+    right = module.CpuCommunicator.all_reduce
     calls = [0]
 
-    def all_reduce(self, tensor, group=None):
-        calls[0] += 1
-        if calls[0] % _EVERY == 0 and self.communicator.rank_in_group == self.communicator.world_size - 1:
-            tensor.zero_()
-        right(self, tensor, group)
+    def unchecked(self) -> bool:
+        shared = isinstance(self.dist_module, module._CPUSHMDistributed)
+        # Kernels without AVX-512 have no shared-memory path at all: there the unguarded choice stands for it.
+        without = not hasattr(torch.ops._C, "init_shm_manager") and os.environ.get("SPANWISE_LAB_SHM_GUARD") == "off"
+        return shared or without
 
-    module._CPUSHMDistributed.all_reduce = all_reduce
+    def all_reduce(self, tensor):
+        calls[0] += 1
+        if calls[0] % _EVERY == 0 and self.rank_in_group == self.world_size - 1 and unchecked(self):
+            tensor.zero_()
+        return right(self, tensor)
+
+    module.CpuCommunicator.all_reduce = all_reduce
 
 
 sys.meta_path.insert(0, _Planter())

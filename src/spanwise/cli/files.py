@@ -17,7 +17,10 @@ def write_file(path: Path, text: str, *, executable: bool = False) -> Path:
     Raises:
         InputError: The place cannot be written.
     """
+    if str(path) == "-":
+        raise InputError("'-' is no file", where="-o", remedy="leave -o away and use --json to print instead")
     try:
+        path = path.resolve()  # through a symbolic link, not in its place
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise InputError("this is a directory", where=str(path), remedy="name a file in it")
@@ -35,7 +38,7 @@ def write_file(path: Path, text: str, *, executable: bool = False) -> Path:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot be written: {reason}", where=str(path), remedy="name another place with -o") from None
     return path

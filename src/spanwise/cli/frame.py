@@ -5,6 +5,7 @@ Heavy imports stay inside functions: a command's start-up is part of its answer 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from spanwise.errors import SpanwiseError
+from spanwise.errors import OutsideError, SpanwiseError
 
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, progress on standard error.")
@@ -49,39 +50,82 @@ def interactive() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def fail(error: SpanwiseError) -> NoReturn:
-    """Show ``error`` the way the contract says, and leave with its exit code."""
-    if _state["json"]:
-        print_json(error.as_json())
-    note(f"spanwise: {error}")
-    sys.exit(error.exit_code)
+def fail(error: SpanwiseError) -> int:
+    """Show ``error`` the way the contract says; its exit code."""
+    return _show(error.as_json(), f"spanwise: {error}", error.exit_code)
 
 
-def guarded(body: Callable[[], None]) -> None:
+def _show(document: dict[str, object], text: str, code: int) -> int:
+    if _state["json"] and sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):  # standard output itself may be what failed
+            print_json(document)
+            sys.stdout.flush()
+    note(text)
+    return code
+
+
+def _let_go_of_stdout() -> None:
+    """Point standard output at nothing, so that the flush at exit is quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def guarded(body: Callable[[], int], arguments: list[str]) -> NoReturn:
     """Run a whole command line; no traceback reaches a user without ``--debug``.
 
-    Exit codes: the error's own, 130 after Ctrl-C, 3 for anything that we did not foresee (a defect of ours, said so).
+    Exit codes: the body's or the error's own, 130 after Ctrl-C, 3 for anything that we did not foresee (a defect of ours, said so).
+
+    Args:
+        body: Parses and runs the command; returns its exit code.
+        arguments: The command line, to know before it is parsed whether errors are wanted as JSON.
     """
     # SIGTERM must clean up exactly as Ctrl-C does: both unwind the stack through the same `finally` blocks.
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115,PTH123 - for the life of the process
+    # What stands after `lab exec HOST` belongs to the inner command.
+    wants_json("--json" in (arguments[: arguments.index("exec")] if "exec" in arguments else arguments))
+    sys.exit(_guarded(body))
+
+
+def _guarded(body: Callable[[], int]) -> int:
     try:
-        body()
+        if sys.stdout is None:
+            raise OutsideError(
+                "standard output is closed: there is nowhere to answer", remedy="leave standard output open"
+            )
+        code = body()
+        sys.stdout.flush()
     except SpanwiseError as error:
         if _state["debug"]:
             raise
-        fail(error)
+        return fail(error)
     except KeyboardInterrupt:
-        note("spanwise: interrupted; what this command started is cleaned up")
-        sys.exit(130)
+        text = "interrupted; what this command started is cleaned up"
+        return _show(
+            {"error": "Interrupted", "what": text, "where": "", "remedy": "", "exit_code": 130},
+            f"spanwise: {text}",
+            130,
+        )
     except BrokenPipeError:
-        # The reader (head, less) went away: not an error. Point stdout at nothing so that the flush at exit is quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _let_go_of_stdout()  # the reader (head, less) went away: not an error
+        return 0
+    except OSError as error:
+        if _state["debug"]:
+            raise
+        _let_go_of_stdout()
+        return fail(
+            OutsideError(f"the operating system refused: {error}", remedy="is there room where the answer goes?")
+        )
     except Exception as error:
         if _state["debug"]:
             raise
-        note(
-            f"spanwise: a defect in spanwise: {type(error).__name__}: {error}\n"
-            "  -> run again with --debug and report what it prints"
-        )
-        sys.exit(3)
+        what = f"a defect in spanwise: {type(error).__name__}: {error}"
+        document: dict[str, object] = {
+            "error": "Defect",
+            "what": what,
+            "where": "",
+            "remedy": "report it",
+            "exit_code": 3,
+        }
+        return _show(document, f"spanwise: {what}\n  -> run again with --debug and report what it prints", 3)
+    return code

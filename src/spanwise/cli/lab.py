@@ -79,6 +79,9 @@ def status(as_json: JsonFlag = False) -> None:
         frame.note("no lab is up; start one with `spanwise lab up`")
         raise typer.Exit(1)
     _show(state, as_json)
+    if not all(host.alive for host in state.hosts):
+        frame.note("a host is gone; take the lab down and up again: `spanwise lab down`")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -123,10 +126,10 @@ def execute(
         )
     process = enter.start(state, where, list(context.args))
     try:
-        raise typer.Exit(process.wait())
+        code = process.wait()
     finally:
-        if process.poll() is None:
-            process.terminate()
+        enter.end(process)
+    raise typer.Exit(code if code >= 0 else 128 - code)  # a signal's number as shells report it
 
 
 @app.command()
@@ -142,7 +145,10 @@ def logs(
     from spanwise.lab.logs import raw
 
     require_linux()
-    typer.echo(raw(_the_lab(), host, lines), nl=False)
+    text = raw(_the_lab(), host, lines)
+    typer.echo(text, nl=False)
+    if not text:
+        frame.note(f"no engine has written a log on {host} yet; logs come with `spanwise up` or the demo")
 
 
 def _the_lab() -> LabState:
@@ -161,7 +167,8 @@ def _show(state: LabState, as_json: bool) -> None:
     links = link_bytes(state)
     if as_json:
         document = state.model_dump(mode="json", by_alias=True)
-        frame.print_json({"up": True, **document, "link_bytes": links})
+        gone = [host.name for host in state.hosts if not host.alive]
+        frame.print_json({"up": not gone, **document, "link_bytes": links, "hosts_gone": gone})
         return
     rate = f"{state.spec.rate_bit_per_s / 1e6:g} Mbit/s" if state.spec.rate_bit_per_s else "not limited"
     scaled = (
@@ -173,6 +180,7 @@ def _show(state: LabState, as_json: bool) -> None:
     for host in state.hosts:
         carried = links.get(host.name)
         sent, received = (f"{carried[k] / 1e6:.1f} MB" for k in ("sent", "received")) if carried else ("-", "-")
-        typer.echo(f"{host.name:<10}{host.address:<14}{host.domain:<12}{host.gpus:>5}{sent:>12}{received:>12}")
+        mark = "" if host.alive else "  gone"
+        typer.echo(f"{host.name:<10}{host.address:<14}{host.domain:<12}{host.gpus:>5}{sent:>12}{received:>12}{mark}")
     for line in state.cannot_show:
         typer.echo(f"this kind of lab cannot show {line}")

@@ -74,6 +74,8 @@ def _read(file: str) -> bytes:
     from spanwise.render.lint.documents import MAX_BYTES
 
     if file == "-":
+        if sys.stdin is None:
+            raise InputError("standard input is closed", where="-", remedy="name a file, or pipe one in")
         return sys.stdin.buffer.read(MAX_BYTES + 1)
     try:
         if Path(file).is_dir():

@@ -11,6 +11,11 @@ from typer.core import TyperCommand, TyperGroup
 
 from spanwise import __version__
 from spanwise.cli import frame
+from spanwise.errors import InputError
+
+# Typer carries its own copy of click and shows only the leaves of its error tree.
+_UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
+_NoArguments: Any = getattr(sys.modules[_UsageError.__module__], "NoArgsIsHelpError", ())
 
 # name -> (module, object, one line for the overview). The object is a function (a command) or a Typer (a group).
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -82,4 +87,19 @@ def main(
 
 def run() -> None:
     """Entry point of the console script."""
-    frame.guarded(lambda: app(standalone_mode=True))
+    frame.guarded(_command_line, sys.argv[1:])
+
+
+def _command_line() -> int:
+    """Parse and run; usage errors take the same way out as all others."""
+    try:
+        code = app(standalone_mode=False)
+    except _UsageError as error:
+        if isinstance(error, _NoArguments):
+            error.show()
+            return 2
+        context = f"{error.ctx.command_path}" if error.ctx else "spanwise"
+        raise InputError(error.format_message(), where=context, remedy=f"see `{context} --help`") from None
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    return code if isinstance(code, int) else 0

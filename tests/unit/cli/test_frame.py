@@ -1,0 +1,77 @@
+"""What every command shares: one JSON document also for errors, and no defect where the world refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.commands import SPANWISE, CommandLine
+
+INTENT = "examples/llama-3-70b-10gbe.yaml"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["decide"],
+        ["decide", INTENT, "--bogus"],
+        ["lab", "up", "--hosts", "99"],
+        ["plan", INTENT, "--tensor-parallel-size", "0"],
+        ["bogus"],
+    ],
+)
+def test_usage_errors_are_json_where_json_was_asked_for(spanwise: CommandLine, words: list[str]) -> None:
+    outcome = spanwise(*words, "--json")
+    assert outcome.code == 2
+    assert outcome.document["exit_code"] == 2
+    assert outcome.document["what"]
+    assert "->" in outcome.err
+
+
+def test_help_is_no_error(spanwise: CommandLine) -> None:
+    assert spanwise("--help").code == 0
+    assert spanwise("lab", "up", "--help").code == 0
+    assert spanwise("--version").code == 0
+    assert "Usage" in spanwise().out + spanwise().err
+
+
+def _shell(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", line.replace("spanwise", SPANWISE)], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("flags", ["", " --json"])
+@pytest.mark.parametrize("where", ["> /dev/full", ">&-"])
+def test_an_answer_that_cannot_be_written_is_said(where: str, flags: str) -> None:
+    done = _shell(f"spanwise decide {INTENT}{flags} {where}")
+    assert done.returncode == 3, done.stderr
+    assert "defect" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_closed_standard_streams_keep_the_exit_code() -> None:
+    assert _shell("spanwise decide nosuch.yaml 2>&-").returncode == 2
+    closed = _shell("spanwise lint - <&-")
+    assert closed.returncode == 2
+    assert "standard input is closed" in closed.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    assert _shell(f"spanwise decide {INTENT} --json | head -c 5; exit ${{PIPESTATUS[0]}}").returncode == 0
+
+
+def test_output_through_a_link_keeps_the_link(spanwise: CommandLine, tmp_path: Path) -> None:
+    target, link, loop = tmp_path / "real.json", tmp_path / "link.json", tmp_path / "loop.json"
+    target.write_text("old")
+    link.symlink_to(target)
+    loop.symlink_to(loop)
+    assert spanwise("plan", INTENT, "-o", str(link)).code == 0
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["schema"] == "spanwise.plan/1"
+    assert spanwise("plan", INTENT, "-o", str(loop)).code == 2
+    assert loop.is_symlink()
+    assert spanwise("plan", INTENT, "-o", "-").code == 2

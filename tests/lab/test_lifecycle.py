@@ -166,6 +166,10 @@ def test_port_in_use(spanwise: CommandLine) -> None:
         (["--isolation", "docker"], "userns, root, loopback"),
         (["--domains", "5"], "at most one domain per host"),
         (["--hosts", "0"], "hosts"),
+        (["--rate", "9" * 400 + "gbit"], "10tbit"),
+        (["--shm-size", "9" * 400 + "T"], "512M"),
+        (["--shm-size", "900T"], "memory"),
+        (["--link", "ethernet-10g", "--scale", "inf"], "--scale"),
     ],
 )
 def test_bad_words(spanwise: CommandLine, words: list[str], says: str) -> None:
@@ -175,9 +179,10 @@ def test_bad_words(spanwise: CommandLine, words: list[str], says: str) -> None:
     assert "Traceback" not in outcome.err
 
 
-def test_damaged_state_file_is_named(spanwise: CommandLine) -> None:
+@pytest.mark.parametrize("damage", [b"{", b"\xff\xfe\0", b"", b"[]"])
+def test_damaged_state_file_is_named(spanwise: CommandLine, damage: bytes) -> None:
     spanwise.state_dir.mkdir()
-    (spanwise.state_dir / "lab.json").write_text("{")
+    (spanwise.state_dir / "lab.json").write_bytes(damage)
     outcome = spanwise("lab", "status")
     assert outcome.code == 3
     assert "lab.json" in outcome.err
@@ -272,3 +277,89 @@ def test_other_systems_are_told_what_works(monkeypatch: pytest.MonkeyPatch) -> N
         isolation.require_linux()
     assert refusal.value.exit_code == 2
     assert "Linux VM" in refusal.value.remedy
+
+
+def test_two_ups_at_once_make_one_lab(spanwise: CommandLine) -> None:
+    before = snapshot()
+    both = [spanwise.popen("lab", "up", "--hosts", "1") for _ in range(2)]
+    answers = [process.communicate(timeout=UP_HANG_S) for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], answers
+    refused = next(err for process, (_, err) in zip(both, answers, strict=True) if process.returncode == 2)
+    assert "bringing a lab up or down" in refused or "already up" in refused
+    assert spanwise("lab", "down").code == 0
+    assert left(before) == {}, "the loser must not leave a lab that nothing names"
+
+
+def test_down_during_up_does_not_say_that_nothing_is_up(spanwise: CommandLine) -> None:
+    before = snapshot()
+    rising = spanwise.popen("lab", "up")
+    assert rising.stderr is not None
+    assert "linked" in rising.stderr.readline()
+    down = spanwise("lab", "down")
+    rising.communicate(timeout=UP_HANG_S)
+    if down.code == 0:  # it came up while down waited for it
+        assert "is down" in down.err
+    else:
+        assert down.code == 2
+        assert "bringing a lab up or down" in down.err
+        assert spanwise("lab", "status").code == 0
+        assert spanwise("lab", "down").code == 0
+    assert left(before) == {}
+
+
+def test_a_foreign_process_is_never_taken_for_a_keeper(spanwise: CommandLine) -> None:
+    from spanwise.lab.processes import start_ticks
+
+    state = spanwise("lab", "up", "--hosts", "1", "--json", timeout_s=UP_HANG_S).document
+    path = spanwise.state_dir / "lab.json"
+    right = path.read_text()
+    with subprocess.Popen(["sleep", "600"]) as foreign:
+        path.write_text(
+            right.replace(f'"keeper_pid": {state["keeper_pid"]}', f'"keeper_pid": {foreign.pid}').replace(
+                f'"keeper_started": {state["keeper_started"]}', f'"keeper_started": {start_ticks(foreign.pid)}'
+            )
+        )
+        assert spanwise("lab", "down").code == 0
+        assert foreign.poll() is None, "a process that is no keeper was ended"
+        foreign.kill()
+    spanwise.state_dir.mkdir(exist_ok=True)
+    path.write_text(right)
+    assert spanwise("lab", "down").code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_ended_exec_ends_its_command_and_a_dead_host_is_named(spanwise: CommandLine, number: signal.Signals) -> None:
+    state = spanwise("lab", "up", "--hosts", "2", "--json", timeout_s=UP_HANG_S).document
+    inner = spanwise.popen("lab", "exec", "host-1", "sh", "-c", "echo ready; sleep 7531")
+    assert inner.stdout is not None
+    assert inner.stdout.readline().strip() == "ready"
+    inner.send_signal(number)
+    inner.communicate(timeout=30)
+    assert inner.returncode == 130
+    assert spanwise("lab", "exec", "host-1", "pgrep", "-f", "sleep 7531").out == ""
+    assert spanwise("lab", "exec", "host-1", "sh", "-c", "kill -PIPE $$").code == 128 + signal.SIGPIPE
+
+    quiet = spanwise("lab", "logs", "host-2")
+    assert quiet.code == 0
+    spanwise(
+        "lab",
+        "exec",
+        "host-2",
+        "sh",
+        "-c",
+        r"printf '\377\033[31mred\n' > $TMPDIR/ray/session_latest/logs/worker-x.out",
+    )
+    bytes_in_log = spanwise("lab", "logs", "host-2")
+    assert bytes_in_log.code == 0
+    assert "red" in bytes_in_log.out
+    assert "\033" not in bytes_in_log.out
+
+    os.kill(state["hosts"][0]["init_pid"], signal.SIGKILL)
+    time.sleep(0.5)
+    status = spanwise("lab", "status", "--json")
+    assert status.code == 1
+    assert status.document["hosts_gone"] == ["host-1"]
+    dead = spanwise("lab", "exec", "host-1", "true")
+    assert dead.code == 3
+    assert "host-1 is gone" in dead.err
+    assert spanwise("lab", "down").code == 0

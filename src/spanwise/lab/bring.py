@@ -11,8 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +28,7 @@ from spanwise.lab.spec import MIN_SHM_BYTES, HostState, LabSpec, LabState
 
 UP_TIMEOUT_S = 120
 DOWN_TIMEOUT_S = 20
+LOCK_WAIT_S = 3
 Progress = Callable[[str], None]
 
 
@@ -73,6 +76,7 @@ def _keeper_plan(spec: LabSpec, isolation: wiring.Isolation, listener: socket.so
         "serve_port": wiring.SERVE_PORT,
         "listener_fd": listener.fileno(),
         "state_file": str(state_file.state_path()),
+        "token": uuid.uuid4().hex,
     }
 
 
@@ -158,6 +162,13 @@ def check_free(spec: LabSpec) -> None:
             where="lab up",
             remedy="use it (`spanwise lab status`), or take it down first with `spanwise lab down`",
         )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if spec.shm_bytes > memory:
+        raise InputError(
+            f"{spec.shm_bytes // 2**20} MiB of /dev/shm per host is more than this machine's {memory // 2**20} MiB of memory",
+            where="--shm-size",
+            remedy="2G is plenty for small models",
+        )
     if spec.shm_bytes < MIN_SHM_BYTES:
         raise InputError(
             f"{spec.shm_bytes // 2**20} MiB of /dev/shm per host is too little for an engine: its ranks die with a bus error",
@@ -182,6 +193,12 @@ def up(spec: LabSpec, *, port: int = 0, wanted: wiring.Isolation | None = None, 
     """
     kinds.require_linux()
     state_directory_is_writable()
+    with state_file.lock(wait_s=0):
+        return _up(spec, port=port, wanted=wanted, progress=progress)
+
+
+def _up(spec: LabSpec, *, port: int, wanted: wiring.Isolation | None, progress: Progress) -> Leash:
+    """`up`, with the right to do so held from the first look to the written state."""
     check_free(spec)
     isolation, refused = kinds.choose(wanted)
     for no in refused:
@@ -205,6 +222,7 @@ def up(spec: LabSpec, *, port: int = 0, wanted: wiring.Isolation | None = None, 
         state = LabState(
             spec=spec,
             isolation=isolation,
+            token=plan["token"],
             keeper_pid=process.pid,
             keeper_started=start_ticks(process.pid) or 0,
             hosts=tuple(
@@ -214,6 +232,7 @@ def up(spec: LabSpec, *, port: int = 0, wanted: wiring.Isolation | None = None, 
                     domain=h["domain"],
                     gpus=h["gpus"],
                     init_pid=pids.get(h["name"], process.pid),
+                    init_started=start_ticks(pids.get(h["name"], process.pid)) or 0,
                 )
                 for h in plan["hosts"]
             ),
@@ -268,11 +287,15 @@ def down() -> LabState | None:
     Returns:
         The lab that was up, or None.
     """
-    state = state_file.read()
-    if state is None:
+    if not state_file.state_path().parent.is_dir():
         return None
-    _end(state.keeper_pid, state.isolation)
-    state_file.remove()
+    # A lab on its way up or down is waited for a little; then the user decides.
+    with state_file.lock(wait_s=LOCK_WAIT_S):
+        state = state_file.read()
+        if state is not None:
+            _end(state.keeper_pid, state.isolation)
+        if state is not None or not any(state_file.state_path().parent.iterdir()):
+            state_file.remove()
     return state
 
 
@@ -285,6 +308,8 @@ def state_directory_is_writable() -> None:
     directory: Path = state_file.state_path().parent
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=".lab-"):
+            pass  # some file systems take a directory and no file
     except OSError as error:
         raise InputError(
             f"cannot write the lab's state: {error.strerror}",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
+import time
 from typing import Any
 
 from spanwise.errors import LabError
-from spanwise.lab.processes import descendants
+from spanwise.lab.processes import descendants, start_ticks
 from spanwise.lab.ray_node import HOST_DIR, node_environment
 from spanwise.lab.spec import HostState, LabState
 
@@ -34,9 +37,35 @@ def host_command(state: LabState, host: HostState, command: list[str]) -> list[s
 
 
 def start(state: LabState, host: HostState, command: list[str], **options: Any) -> subprocess.Popen[Any]:
-    """Start ``command`` on ``host``; options are those of `subprocess.Popen`."""
+    """Start ``command`` on ``host``; options are those of `subprocess.Popen`.
+
+    Raises:
+        LabError: The host is gone.
+    """
+    if not host.alive:
+        raise LabError(
+            f"{host.name} is gone: its first process ended",
+            where="lab",
+            remedy="take the lab down and up again: `spanwise lab down`",
+        )
     extra = options.pop("env", {})
     return subprocess.Popen(host_command(state, host, command), env=host_environment(state, host) | extra, **options)
+
+
+def end(process: subprocess.Popen[Any], patience_s: float = 2.0) -> None:
+    """End what `start` started. `nsenter` forks to enter a PID namespace and passes no signal on: its children are told too."""
+    family = [(pid, start_ticks(pid)) for pid in [*descendants(process.pid), process.pid]]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid, started in family:
+            if started is not None and start_ticks(pid) == started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        deadline = time.monotonic() + patience_s
+        while any(start_ticks(pid) == started for pid, started in family if started is not None):
+            process.poll()
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
 
 
 def link_bytes(state: LabState) -> dict[str, dict[str, int]]:

@@ -150,19 +150,21 @@ def _exit_now() -> None:
     os._exit(1)  # the first process of a PID namespace takes all others with it
 
 
-def hold_leash(state_file: str, leave: Callable[[], None] = _exit_now) -> None:
-    """End the lab, state file included, when the leash ends before ``commit``."""
+def hold_leash(state_file: str, token: str, leave: Callable[[], None] = _exit_now) -> None:
+    """End the lab, its own state file included, when the leash ends before ``commit``."""
     for line in sys.stdin:
         if line.strip() == "commit":
             return
-    Path(state_file).unlink(missing_ok=True)
+    path = Path(state_file)
+    if path.exists() and token in path.read_text(errors="replace"):
+        path.unlink(missing_ok=True)
     leave()
 
 
 def main() -> None:
     """Bring the lab of the JSON argument up and keep it."""
     plan = json.loads(sys.argv[1])
-    threading.Thread(target=hold_leash, args=(plan["state_file"],), daemon=True).start()
+    threading.Thread(target=hold_leash, args=(plan["state_file"], plan["token"]), daemon=True).start()
     listener = socket.socket(fileno=plan["listener_fd"])
     listener.setblocking(False)
     try:

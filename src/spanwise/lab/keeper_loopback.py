@@ -141,7 +141,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, leave)
     threading.Thread(
         target=hold_leash,
-        args=(plan["state_file"],),
+        args=(plan["state_file"], plan["token"]),
         kwargs={"leave": lambda: os.kill(os.getpid(), signal.SIGTERM)},
         daemon=True,
     ).start()

@@ -30,14 +30,21 @@ def raw(state: LabState, host_name: str, last_lines: int = 400) -> str:
     directory = enter.host_environment(state, host)["TMPDIR"]
     script = f"cd {directory}/{_LOGS} 2>/dev/null && tail -qn {last_lines} worker-*.out worker-*.err serve/*.log 2>/dev/null; true"
     process = enter.start(
-        state, host, ["sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        state,
+        host,
+        ["sh", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
     )
     try:
         text: str = process.communicate(timeout=READ_TIMEOUT_S)[0]
     except subprocess.TimeoutExpired:
-        process.kill()
+        enter.end(process)
         return ""
-    return text
+    # A log may hold anything; what reaches a terminal are characters and line ends.
+    return "".join(character for character in text if character.isprintable() or character in "\n\t")
 
 
 def exceptions(lines: Iterable[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from spanwise.errors import InputError
-from spanwise.lab.spec import LabSpec, parse_rate, parse_size
+from spanwise.lab.spec import LEAST_RATE, MOST_RATE, LabSpec, parse_rate, parse_size
 from spanwise.lab.wiring import Isolation
 
 
@@ -44,6 +44,12 @@ def lab_spec(
         link = f"rate {rate}"
     else:
         bits = None if link == "unlimited" else fabric_rate(link) / scale
+        if bits is not None and not LEAST_RATE <= bits <= MOST_RATE:
+            raise InputError(
+                f"{link} divided by {scale:g} is {bits:g} bit/s",
+                where="--scale",
+                remedy="keep the rate between 10 kbit/s and 10 Tbit/s",
+            )
     return LabSpec(
         hosts=hosts,
         gpus_per_host=gpus,

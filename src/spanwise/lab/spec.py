@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from spanwise.errors import InputError
+from spanwise.lab.processes import start_ticks
 from spanwise.lab.wiring import MAX_HOSTS, Isolation
 
 # A CPU rank needs about a megabyte of shared memory per message queue slot, Ray an object store: measured with vLLM 0.32
@@ -43,6 +44,12 @@ class HostState(BaseModel):
     domain: str
     gpus: int
     init_pid: int = Field(description="Pid of the host's first process, as the machine sees it.")
+    init_started: int = Field(description="Its kernel start time (clock ticks): tells a reused pid apart.")
+
+    @property
+    def alive(self) -> bool:
+        """False when the host's first process, and with it the host, is gone."""
+        return start_ticks(self.init_pid) == self.init_started
 
 
 class LabState(BaseModel):
@@ -52,6 +59,7 @@ class LabState(BaseModel):
     spec: LabSpec
     isolation: Isolation
     keeper_pid: int
+    token: str = Field(description="Names this lab and no other: whoever removes the file looks for it first.")
     keeper_started: int = Field(description="Kernel start time of the keeper (clock ticks): tells a reused pid apart.")
     hosts: tuple[HostState, ...]
     ray_address: str
@@ -86,6 +94,9 @@ def state_dir() -> Path:
     return Path(platformdirs.user_state_dir("spanwise"))
 
 
+# Bits per second that `tc` shapes sensibly; bounds also keep arithmetic from overflowing.
+LEAST_RATE, MOST_RATE = 1e4, 1e13
+_MOST_BYTES = 2**50
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?$", re.IGNORECASE)
 _RATE = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)bit(?:/s)?$", re.IGNORECASE)
 
@@ -98,9 +109,13 @@ def parse_size(text: str, *, key: str) -> int:
     """
     match = _SIZE.match(text.strip())
     if not match:
-        raise InputError(f"{text!r} is not a size", where=key, remedy="write it like 512M or 2G")
-    power = " kmgt".index(match[2].lower() or " ")
-    return int(float(match[1]) * 1024**power)
+        raise InputError(f"{text[:80]!r} is not a size", where=key, remedy="write it like 512M or 2G")
+    size = float(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " ")
+    if size > _MOST_BYTES:
+        raise InputError(
+            f"{text[:80]!r} is larger than any host's memory", where=key, remedy="write it like 512M or 2G"
+        )
+    return int(size)
 
 
 def parse_rate(text: str, *, key: str) -> float:
@@ -111,8 +126,10 @@ def parse_rate(text: str, *, key: str) -> float:
     """
     match = _RATE.match(text.strip())
     value = float(match[1]) * 1000 ** " kmgt".index(match[2].lower() or " ") if match else 0.0
-    if value < 1e4:
+    if not LEAST_RATE <= value <= MOST_RATE:
         raise InputError(
-            f"{text!r} is not a usable link rate", where=key, remedy="write it like 100mbit or 1gbit (at least 10kbit)"
+            f"{text[:80]!r} is not a usable link rate",
+            where=key,
+            remedy="write it like 100mbit or 1gbit (10kbit to 10tbit)",
         )
     return value

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from spanwise.errors import LabError
-from spanwise.lab.processes import start_ticks
+from spanwise.errors import InputError, LabError
+from spanwise.lab.processes import command_line, start_ticks
 from spanwise.lab.spec import LabState, state_dir
 
 
@@ -24,8 +27,13 @@ def write(state: LabState) -> None:
     path = state_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".lab-", delete=False) as out:
-        out.write(state.model_dump_json(by_alias=True, indent=2))
-    os.replace(out.name, path)  # noqa: PTH105 - the temp file has no Path object
+        try:
+            out.write(state.model_dump_json(by_alias=True, indent=2))
+            out.flush()
+            Path(out.name).replace(path)
+        except BaseException:
+            Path(out.name).unlink(missing_ok=True)
+            raise
 
 
 def remove() -> None:
@@ -46,7 +54,7 @@ def read() -> LabState | None:
     """
     path = state_path()
     try:
-        text = path.read_text()
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -59,7 +67,51 @@ def read() -> LabState | None:
             where=str(path),
             remedy="remove it if no lab is up",
         ) from error
-    if start_ticks(state.keeper_pid) != state.keeper_started:
-        remove()
-        return None
-    return state
+    if _keeper_lives(state):
+        return state
+    with contextlib.suppress(InputError), lock(wait_s=0):
+        # Somebody may have brought a new lab up since we read: only the file that we judged goes.
+        if path.exists() and path.read_bytes() == text:
+            remove()
+    return None
+
+
+def _keeper_lives(state: LabState) -> bool:
+    """True when the pid is the process we knew: same start, and a keeper by its command line."""
+    same = start_ticks(state.keeper_pid) == state.keeper_started
+    return same and any(word.startswith("spanwise.lab.keeper") for word in command_line(state.keeper_pid))
+
+
+@contextlib.contextmanager
+def lock(*, wait_s: float) -> Iterator[None]:
+    """Hold the right to bring a lab up or down in this state directory; the kernel gives it back when the holder dies.
+
+    The lock is on the directory itself, so that it leaves no file; a directory that was removed meanwhile is opened anew.
+
+    Raises:
+        InputError: Another command holds it for longer than ``wait_s``.
+    """
+    directory = state_path().parent
+    deadline = time.monotonic() + wait_s
+    while True:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(descriptor).st_ino == directory.stat().st_ino:
+                    break
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                raise InputError(
+                    "another command is bringing a lab up or down here",
+                    where=str(directory),
+                    remedy="wait for it or end it, then try again; SPANWISE_STATE_DIR names another place",
+                ) from None
+            time.sleep(0.1)
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -10,6 +10,7 @@ Isolation = Literal["userns", "root", "loopback"]
 SUBNET = "10.77.0"
 BRIDGE_ADDRESS = f"{SUBNET}.254"
 MAX_HOSTS = 16
+MAX_GPUS = 64
 RAY_PORT = 6379
 SERVE_PORT = 8000
 HOST_LABEL = "spanwise.io/host"

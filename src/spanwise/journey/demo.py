@@ -11,6 +11,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from spanwise.checkpoints import smollm2
@@ -82,8 +83,7 @@ class _Phases:
         self._say(f"{name}: {self.seconds[name]:.1f} s")
 
 
-def _plans(options: Options, say: Progress) -> tuple[Verdict, Plan, Plan]:
-    model = smollm2.prepare(say)
+def _plans(options: Options, model: Path) -> tuple[Verdict, Plan, Plan]:
     hosts = tuple(host_name(index) for index in range(options.hosts))
     split = math.ceil(options.tensor_parallel_size * options.pipeline_parallel_size / options.hosts)
     pinned = PinnedLayout(
@@ -162,9 +162,11 @@ def demo(options: Options, say: Progress) -> Report:
         SpanwiseError: Anything else that went wrong, as its own class; nothing is left running.
     """
     phases = _Phases(say)
+    with phases.phase("prepare the model"):
+        model = smollm2.prepare(say)
     with phases.phase("decide and plan"):
         article = article_verdict()
-        verdict, plan, reference = _plans(options, say)
+        verdict, plan, reference = _plans(options, model)
     ranks_on = {
         host: sum(rank.host == host for gang in plan.gangs for rank in gang.ranks) for host in plan.expected.hosts
     }

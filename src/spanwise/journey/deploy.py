@@ -143,8 +143,10 @@ def _words(event: dict[str, Any]) -> str:
             return f"connected to Ray: {event['hosts']} hosts"
         case "submitted":
             return "gangs submitted to Ray Serve; engines start (the slow part is importing vLLM)"
+        case "waiting":
+            return f"engines are still starting after {event['after_s']} s (about 100 s are usual on two cores)"
         case "deployment":
-            return f"{event['name']} is {event['state'].lower()}"
+            return f"{event['name']} is {'starting' if event['state'] == 'UPDATING' else event['state'].lower()}"
         case _:
             return str(event["event"])
 

@@ -16,6 +16,7 @@ from spanwise.journey.deploy import Target, deploy, remove
 from spanwise.lab import bring
 from spanwise.lab import state as lab_state
 from spanwise.lab.spec import LabSpec
+from spanwise.lab.wiring import MAX_GPUS, MAX_HOSTS
 from spanwise.plan.load import load_plan
 from spanwise.plan.make import config_sha256, plan
 from spanwise.plan.types import Plan
@@ -133,6 +134,12 @@ def _lab_for(plans: list[Plan], port: int, progress: Progress) -> bring.Leash:
             f"{host} has {gpus} GPUs and the plans put {count} ranks there: {', '.join(found.name for found in plans)}",
             where="up",
             remedy="plan one of them for other hosts (hardware.hosts), or for more GPUs per node",
+        )
+    if hosts > MAX_HOSTS or gpus > MAX_GPUS:
+        raise InputError(
+            f"the plans need {hosts} hosts of {gpus} GPUs; a lab has at most {MAX_HOSTS} hosts of {MAX_GPUS}",
+            where="up",
+            remedy="plan for fewer hosts (hardware.hosts: host-1, host-2, ...), or use a Ray cluster with --ray",
         )
     spec = LabSpec(hosts=hosts, gpus_per_host=gpus, link="unlimited", made_by="up")
     return bring.up(spec, port=port, progress=progress)

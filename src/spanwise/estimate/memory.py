@@ -24,6 +24,12 @@ WORKING_SET_FACTOR = 1.495
 # Communication buffers of one NCCL communicator; NCCL_BUFFSIZE is 4 MiB per channel and direction, tens of channels.
 # Assumption, since no measurement with more than one rank is at hand.
 NCCL_BYTES = 400 * 2**20
+# vLLM profiles the sampler with max_num_seqs rows of logits: this many times their float32 size is in use at its peak, and the larger
+# of this and the layers' peak counts. Models on its V2 runner (of those measured: Llama) do not pay this, nor for CUDA graphs ahead of
+# their capture. Fitted to Qwen2.5-14B on an H100 and Qwen2.5-32B on an H200 (vLLM 0.24); Mixtral checks it.
+SAMPLER_FACTOR = 3.96
+GRAPH_BYTES = round(0.65 * 2**30)
+_V2_RUNNER = frozenset({"LlamaForCausalLM"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +116,18 @@ def stage_memory(model: ModelFacts, weights: WeightFormat, layout: Layout) -> tu
     return tuple(result)
 
 
-def activation_bytes(model: ModelFacts, weights: WeightFormat, layout: Layout, batched_tokens: int) -> int:
-    """Peak working memory of one step: hidden state and residual, and the MLP's up, gate and product (split by TP)."""
+def activation_bytes(
+    model: ModelFacts, weights: WeightFormat, layout: Layout, batched_tokens: int, max_sequences: int = 256
+) -> int:
+    """Peak working memory of one step: hidden state and residual, and the MLP's up, gate and product (split by TP); or the sampler's."""
     # A mixture of experts runs each token through several experts of this width.
     visits = max((layer.experts_per_token for layer in model.layer_facts), default=0) or 1
     widest = max(model.intermediate_size * visits, *(0, *model.shared_widths))
     values = 2 * model.hidden_size + 3 * widest / layout.tensor_parallel_size
-    return round(WORKING_SET_FACTOR * batched_tokens * values * weights.plain_bits / 8)
+    layers = round(WORKING_SET_FACTOR * batched_tokens * values * weights.plain_bits / 8)
+    if model.architecture in _V2_RUNNER:
+        return layers
+    return max(layers, round(SAMPLER_FACTOR * min(max_sequences, batched_tokens) * model.vocab_size * 4))
 
 
 def replica_memory(
@@ -127,17 +138,22 @@ def replica_memory(
     gpu_memory_bytes: float,
     utilization: float,
     batched_tokens: int,
+    max_sequences: int = 256,
+    cuda: bool = True,
     stages: tuple[StageMemory, ...] | None = None,
 ) -> Memory:
     """The memory of every rank of one replica.
 
     ``gpu_memory_bytes`` is what CUDA reports as total; ``utilization`` is vLLM's ``gpu_memory_utilization``;
-    ``stages`` may be given where :func:`stage_memory` was already asked.
+    ``max_sequences`` its ``max_num_seqs``; ``cuda`` is False for the CPU backend, which captures no graphs; ``stages``
+    may be given where :func:`stage_memory` was already asked.
     """
     stages = stages or stage_memory(model, weights, layout)
     usable = int(gpu_memory_bytes * utilization)
-    activations = activation_bytes(model, weights, layout, batched_tokens)
+    activations = activation_bytes(model, weights, layout, batched_tokens, max_sequences)
     reserve = RESERVE_BYTES + (NCCL_BYTES if layout.world_size > 1 else 0)
+    if cuda and model.architecture not in _V2_RUNNER:
+        reserve += GRAPH_BYTES
     spare = usable - activations - reserve
     capacity = min((spare - stage.weights) // stage.kv_per_token for stage in stages if stage.kv_per_token)
     # vLLM hands out whole blocks of 16 tokens.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from spanwise.errors import InputError
-from spanwise.estimate.rates import CASES, Case, rates
+from spanwise.estimate.rates import CASES, Rates, rates
 from spanwise.estimate.step import Costs, costs, decode_step, prefill
 
 if TYPE_CHECKING:
@@ -63,29 +63,30 @@ def answer(
     layout: Layout,
     batched_tokens: int,
 ) -> list[Answer]:
-    """Predict every point. Prefill counts the engine's own work per request, as an end-to-end measurement does."""
+    """Predict every point."""
     cut = costs(model, weights, layout)
     cases = {case: rates(gpu, fabric, weights, case) for case in CASES}
 
-    def seconds(case: Case, point: Point, cut: Costs) -> float:
-        used = cases[case]
-        if point.phase == "decode":
-            return point.new_tokens * decode_step(used, cut, point.batch, point.context_tokens)
-        step = prefill(
-            used,
-            cut,
-            point.new_tokens * point.batch,
-            batched_tokens=batched_tokens,
-            context=point.context_tokens,
-            sequences=point.batch,
-        )
-        return step.latency + used.request_overhead
-
     found = []
     for point in points:
-        expected, best, worst = (seconds(case, point, cut) * 1e3 for case in CASES)
+        expected, best, worst = (seconds(cases[case], cut, point, batched_tokens) * 1e3 for case in CASES)
         found.append(Answer(point=point, time_ms=expected, uncertainty=(min(best, expected), max(worst, expected))))
     return found
+
+
+def seconds(used: Rates, cut: Costs, point: Point, batched_tokens: int) -> float:
+    """One point. Prefill counts the engine's own work per request, as an end-to-end measurement does."""
+    if point.phase == "decode":
+        return point.new_tokens * decode_step(used, cut, point.batch, point.context_tokens)
+    step = prefill(
+        used,
+        cut,
+        point.new_tokens * point.batch,
+        batched_tokens=batched_tokens,
+        context=point.context_tokens,
+        sequences=point.batch,
+    )
+    return step.latency + used.request_overhead
 
 
 def parse_points(text: str, *, where: str) -> list[Point]:

@@ -1,55 +1,30 @@
-"""How fast hardware really is: catalogue figures times measured efficiencies, as three cases (expected, best, worst).
+"""How fast hardware really is: catalogue figures times what the engine makes of them, as three cases (expected, best, worst).
 
-The efficiencies are fitted to vLLM 0.24 on one H200 (8B bf16 and 70B fp8, decode and prefill points; measured
-2026-11-23), the only GPU measurement at hand. The fit, by hand from a few points each:
-
-- memory: decode of one request, weights read once. 8B: 15.0 GB in 4.82 ms less attention; 70B fp8: 70.6 GB in 20.5
-ms. Two
-  equations, bytes / (4.8 TB/s x e) + layers x c, give e = 0.81 and c = 30 us per layer.
-- KV cache: 8B, batch 8, context 515 to 8196: 8.05 GB more in 1.84 ms, 4.4 TB/s = 0.91 of the data sheet. - arithmetic
-beside the memory traffic: 8B, batch 1 to 128 at equal context: 12 us per sequence = 0.79 x FLOP / peak. - prefill:
-8192 tokens, 132 TFLOP in 212 ms (8B bf16) and 1121 + 88 TFLOP in 1132 ms (70B fp8): 0.63 and 0.58 of peak, under
-  the power limit. 0.61 is used for both.
-- 5.3 ms per request of the engine's own work (a prompt of 16 tokens against one decode step, both models).
-
-The ranges cover the residuals of all points there (tests/unit/estimate/test_h200.py) and are an assumption for any
-other GPU.
+The efficiencies are facts (spanwise.facts.engine) with a source and a range each. The worst case takes every one at its slow end, the
+best at its fast end: a wide range, since they will not all be off at once.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-
-from spanwise.facts.fact import Fact
 
 if TYPE_CHECKING:
     from spanwise.facts.book import GpuFacts, LinkFacts
     from spanwise.facts.dtypes import WeightFormat
+    from spanwise.facts.fact import Fact
 
 Case = Literal["expected", "best", "worst"]
 CASES: tuple[Case, ...] = ("expected", "best", "worst")
 
-# (expected, best, worst); best is always the faster one.
-_MEMORY_EFFICIENCY = (0.814, 0.90, 0.70)
-_KV_EFFICIENCY = (0.91, 0.96, 0.75)
-_COMPUTE_EFFICIENCY = (0.61, 0.78, 0.48)
-_BATCH_FACTOR = (0.79, 0.3, 1.8)
-_LAYER_OVERHEAD_S = (30.5e-6, 18e-6, 55e-6)
-_REQUEST_OVERHEAD_S = (5.3e-3, 3.5e-3, 8e-3)
 # NCCL's ring, LL protocol: 6.6 us before the first hop (src/graph/tuning.cc, baseLat).
 _COLLECTIVE_BASE_S = (6.6e-6, 5e-6, 15e-6)
-
-H200_FIT = Fact(
-    name="engine.efficiency",
-    value=_MEMORY_EFFICIENCY[0],
-    unit="1",
-    source="fit to vLLM 0.24 on one H200 (share of memory bandwidth in decode; the others in spanwise.estimate.rates)",
-    date="2026-11-23",
-    kind="assumption",
-    low=_MEMORY_EFFICIENCY[2],
-    high=_MEMORY_EFFICIENCY[1],
-)
+# Tokens up to which, and from which, the two compute efficiencies hold.
+_SMALL_TOKENS, _LARGE_TOKENS = 512.0, 4096.0
+_LOG_SPAN = math.log(_LARGE_TOKENS / _SMALL_TOKENS)
+# Tokens above and up to which vLLM's fp8 kernels are slow (cutlass tile of the next size, largely empty).
+_MID_BATCH = (16.0, 48.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +32,34 @@ class Rates:
     """One GPU and its links in one case. Bytes per second, FLOP per second, seconds."""
 
     memory: float
+    head_memory: float
     kv: float
-    linear_peak: float
-    linear: float
+    small_compute: float
+    large_compute: float
+    head_compute: float
+    experts: float
     attention: float
-    batch_factor: float
+    blend: float
+    mid_batch_penalty: float
+    activation_s_per_byte: float
     layer_overhead: float
+    step_overhead: float
+    sequence_overhead: float
     request_overhead: float
     collective_base: float
     near: Link | None
     far: Link | None
+
+    def compute(self, tokens: float) -> float:
+        """FLOP per second of linear layers with ``tokens`` tokens in the step."""
+        if tokens <= _SMALL_TOKENS:
+            return self.small_compute
+        share = min(1.0, math.log(tokens / _SMALL_TOKENS) / _LOG_SPAN)
+        return self.small_compute + share * (self.large_compute - self.small_compute)
+
+    def mid_batch(self, tokens: float) -> float:
+        """Factor on 8-bit products of ``tokens`` tokens."""
+        return self.mid_batch_penalty if _MID_BATCH[0] < tokens <= _MID_BATCH[1] else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +74,30 @@ class Link:
 
 def rates(gpu: GpuFacts, far: LinkFacts | None, weights: WeightFormat, case: Case) -> Rates:
     """Everything the time formulas need, in one case."""
-    index = CASES.index(case)
     eight_bit = weights.fp8_math and gpu.fp8_flops is not None
-    peak = _high(gpu.fp8_flops if eight_bit and gpu.fp8_flops else gpu.bf16_flops, case)
+    engine, sixteen = gpu.engine["eight" if eight_bit else "sixteen"], gpu.engine["sixteen"]
+    plain_peak = _high(gpu.bf16_flops, case)
+    peak = _high(gpu.fp8_flops, case) if eight_bit and gpu.fp8_flops else plain_peak
     if weights.name == "float32":
         peak /= 2
     bandwidth = _high(gpu.memory_bandwidth, case)
-    overhead = _LAYER_OVERHEAD_S[index] if gpu.layer_overhead is None else _low(gpu.layer_overhead, case)
-    request = _REQUEST_OVERHEAD_S[index] if gpu.request_overhead is None else _low(gpu.request_overhead, case)
     return Rates(
-        memory=bandwidth * _MEMORY_EFFICIENCY[index],
-        kv=bandwidth * _KV_EFFICIENCY[index],
-        linear_peak=peak,
-        linear=peak * _COMPUTE_EFFICIENCY[index],
-        attention=_high(gpu.bf16_flops, case) * _COMPUTE_EFFICIENCY[index],
-        batch_factor=_BATCH_FACTOR[index],
-        layer_overhead=overhead,
-        request_overhead=request,
-        collective_base=_COLLECTIVE_BASE_S[index],
+        memory=bandwidth * _high(engine["memory_efficiency"], case),
+        head_memory=bandwidth * _high(sixteen["memory_efficiency"], case),
+        kv=bandwidth * _high(engine["kv_efficiency"], case),
+        small_compute=peak * _high(engine["small_compute_efficiency"], case),
+        large_compute=peak * _high(engine["large_compute_efficiency"], case),
+        head_compute=plain_peak * _high(sixteen["small_compute_efficiency"], case),
+        experts=peak * _high(engine["expert_efficiency"], case),
+        attention=plain_peak * _high(engine["attention_efficiency"], case),
+        blend=_high(engine["blend"], case),
+        mid_batch_penalty=_low(engine["mid_batch_penalty"], case) if eight_bit else 1.0,
+        activation_s_per_byte=_low(engine["activation_traffic"], case) / bandwidth,
+        layer_overhead=_low(engine["layer_overhead"], case),
+        step_overhead=_low(engine["step_overhead"], case),
+        sequence_overhead=_low(engine["sequence_overhead"], case),
+        request_overhead=_low(engine["request_overhead"], case),
+        collective_base=_COLLECTIVE_BASE_S[CASES.index(case)],
         near=None if gpu.link is None else link(gpu.link, case),
         far=None if far is None else link(far, case),
     )

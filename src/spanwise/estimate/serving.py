@@ -1,31 +1,38 @@
 """From step times to what a client sees under load: TTFT, TPOT, throughput and the saturation point. Seconds.
 
-Continuous batching with chunked prefill, in its mean: with B requests decoding, every finished request costs the
-engine one prompt (``occupancy``) and O token steps shared by B, so the rate is X(B) = B / (B x occupancy + O x
-step(B)), rising in B until the KV cache (or the scheduler's limit) is full. An arrival rate fixes B by X(B) = rate; a
-closed loop has B = concurrency.
+Two ways, one meaning. `serve` is a formula, for searches over many layouts. `observe` replays the load request by request
+(spanwise.estimate.replay), for the layouts that are shown.
 
-Waiting for a prompt's turn under Poisson arrivals is the Pollaczek-Khinchine mean of M/D/1, rho x s / (2 (1 - rho)),
-its tail taken as exponential. In a closed loop prompts arrive in waves: the mean wait is the smaller of "all prompts
-at once" and 2.4 full chunks, which the H200 loops show (1.9 to 2.8 chunks in five of seven loops; a rule of thumb,
-hence wide ranges).
+The formula: with B requests decoding, each of O output and I input tokens, a step carries B tokens of decode and on average B x I / O
+tokens of prompts (every finished request makes room for one prompt). Prompts come whole, so a share f of the steps carries a lump of L
+tokens, f x L = B x I / O, and the mean step is T(B) = (1 - f) step(B) + f step(B, L); L is at most what the token budget leaves, which
+bounds B. The rate is X(B) = B / (O x T(B)), rising in B until the KV cache, the budget or ``max_num_seqs`` is full: the saturation point.
+An arrival rate fixes B by X(B) = rate; a closed loop has B = concurrency.
+
+Waiting for a prompt's turn under Poisson arrivals is the Pollaczek-Khinchine mean of M/D/1, rho x s / (2 (1 - rho)), its tail taken as
+exponential. In a closed loop prompts arrive in waves and wait for what is left of them.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from spanwise.estimate.step import Costs, decode_step, prefill
+from spanwise.estimate.replay import percentile, replay
+from spanwise.estimate.step import Costs, Work, decode_step, prefill, step_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spanwise.estimate.rates import Rates
 
-# vLLM's default on large GPUs is 1024, on small ones 256 (vllm/engine/arg_utils.py); 256 is what most deployments set.
+# vLLM's own ``max_num_seqs`` of a server (vllm/engine/arg_utils.py): 1024 on GPUs of 70 GiB and more, else 256.
 MAX_SEQUENCES = 256
+MAX_SEQUENCES_BIG = 1024
+# Requests of a replayed Poisson stream; a closed loop is replayed for this many rounds of its concurrency, all counted, as a
+# benchmark of that length would.
+_STREAM_REQUESTS, _ROUNDS, _FEWEST, _MOST = 400, 3, 32, 3072
 # A queue close to saturation is not a service: the judgement keeps this share of the saturation point.
 HEADROOM = 0.9
 
@@ -42,7 +49,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What one replica does under a Load. ``ttft_s`` is None where the queue grows without end."""
+    """What one replica does under a Load. ``ttft_s`` is None where the queue grows without end; ``steady_*`` only where replayed."""
 
     sustained: bool
     ttft_s: float | None
@@ -52,33 +59,125 @@ class Service:
     requests_per_s: float
     max_requests_per_s: float
     in_flight: float
+    steady_ttft_s: float | None = None
+    steady_tpot_s: float | None = None
+    preemptions: int = 0
 
 
-def serve(rates: Rates, cut: Costs, load: Load, *, kv_capacity_tokens: int, batched_tokens: int) -> Service:
-    """One replica under ``load``."""
-    length = load.input_tokens + load.output_tokens
-    slots = float(max(1, min(MAX_SEQUENCES, kv_capacity_tokens // length)))
-    context = load.input_tokens + load.output_tokens / 2
-    prompt = prefill(rates, cut, load.input_tokens, batched_tokens=batched_tokens)
-    occupancy, out = prompt.bottleneck, load.output_tokens
+def observe(
+    rates: Rates,
+    cut: Costs,
+    load: Load,
+    *,
+    kv_capacity_tokens: int,
+    batched_tokens: int,
+    max_sequences: int = MAX_SEQUENCES,
+) -> Service:
+    """One replica under ``load``, replayed request by request (spanwise.estimate.replay): slower than `serve`, and closer.
+
+    A closed loop's figures count all of three rounds, the first burst included, as a benchmark does; ``steady_*`` leave the burst out. A
+    stream's figures leave out its start, when the replica is still empty.
+    """
+    known = serve(
+        rates,
+        cut,
+        load,
+        kv_capacity_tokens=kv_capacity_tokens,
+        batched_tokens=batched_tokens,
+        max_sequences=max_sequences,
+    )
+    if load.rate_per_s is None:
+        concurrency = max(1, round(load.concurrency or 1))
+        count = min(_MOST, max(_FEWEST, _ROUNDS * concurrency))
+    elif load.rate_per_s > HEADROOM * known.max_requests_per_s:
+        return known if known.ttft_s is None else replace(known, ttft_s=None, ttft_p95_s=None)
+    else:
+        count = _STREAM_REQUESTS
+    seen = replay(
+        rates,
+        cut,
+        load,
+        kv_capacity_tokens=kv_capacity_tokens,
+        batched_tokens=batched_tokens,
+        max_sequences=max_sequences,
+        requests=count,
+    )
+    if load.rate_per_s is None:
+        skip, steady = 0, min(concurrency, len(seen.ttft_s) // 2)
+    else:
+        skip = steady = min(len(seen.ttft_s) // 4, round(2 * known.in_flight))
+    if not seen.complete:
+        return known
+    ttft, tpot = seen.ttft_s[skip:], seen.tpot_s[skip:]
+    return Service(
+        sustained=known.sustained if load.rate_per_s is None else True,
+        ttft_s=seen.mean_ttft_s(skip=skip),
+        ttft_p95_s=percentile(ttft, 0.95),
+        tpot_s=seen.mean_tpot_s(skip=skip),
+        tpot_p95_s=percentile(tpot, 0.95),
+        requests_per_s=seen.requests_per_s if load.rate_per_s is None else load.rate_per_s,
+        max_requests_per_s=max(known.max_requests_per_s, seen.requests_per_s),
+        in_flight=seen.mean_in_flight,
+        steady_ttft_s=seen.mean_ttft_s(skip=steady),
+        steady_tpot_s=seen.mean_tpot_s(skip=steady),
+        preemptions=seen.preemptions,
+    )
+
+
+def serve(
+    rates: Rates,
+    cut: Costs,
+    load: Load,
+    *,
+    kv_capacity_tokens: int,
+    batched_tokens: int,
+    max_sequences: int = MAX_SEQUENCES,
+) -> Service:
+    """One replica under ``load``, by formula: what a search over many layouts can afford."""
+    prompt, out = load.input_tokens, load.output_tokens
+    # Beyond this many the token budget has no room for the prompts that replace finished requests.
+    crowd = max(1.0, batched_tokens / (1 + prompt / out))
+    slots = float(max(1, min(max_sequences, kv_capacity_tokens // (prompt + out), crowd)))
+    context = prompt + out / 2
+    stages = len(cut.stages)
 
     def step(batch: float) -> float:
-        return decode_step(rates, cut, max(1.0, batch), context)
+        micro = max(1.0, min(float(stages), batch))
+        share = batch / micro
+        tokens = share * prompt / out
+        lump = min(max(float(prompt), tokens), max(1.0, batched_tokens - share))
+        often = min(1.0, tokens / lump)
+        plain = step_time(rates, cut, Work(decodes=share, context=context))
+        mixed = step_time(
+            rates,
+            cut,
+            Work(
+                decodes=share,
+                context=context,
+                chunks=((lump, max(0.0, prompt - lump) / 2),),
+                finished=max(1, round(lump / prompt)),
+            ),
+        )
+        latency = plain.latency + often * (mixed.latency + rates.request_overhead - plain.latency)
+        bottleneck = plain.bottleneck + often * (mixed.bottleneck + rates.request_overhead - plain.bottleneck)
+        return max(latency, micro * bottleneck) + batch * rates.sequence_overhead
 
     def rate(batch: float) -> float:
-        return batch / (batch * occupancy + out * step(batch))
+        return batch / (out * step(max(1.0, batch)))
 
     top = rate(slots)
-    first = prompt.latency + rates.request_overhead
+    alone = prefill(rates, cut, prompt, batched_tokens=batched_tokens)
+    first, occupancy = alone.latency + rates.request_overhead, alone.bottleneck
     if load.rate_per_s is not None:
         wanted = load.rate_per_s
         if wanted > top:
+            full = step(slots)
             return Service(
                 sustained=False,
                 ttft_s=None,
                 ttft_p95_s=None,
-                tpot_s=slots / top / out,
-                tpot_p95_s=slots / top / out,
+                tpot_s=full,
+                tpot_p95_s=full,
                 requests_per_s=top,
                 max_requests_per_s=top,
                 in_flight=slots,
@@ -87,47 +186,50 @@ def serve(rates: Rates, cut: Costs, load: Load, *, kv_capacity_tokens: int, batc
         busy = min(0.99, wanted * occupancy)
         wait = busy * occupancy / (2 * (1 - busy))
         tail = wait / busy * math.log(busy / 0.05) if busy > 0.05 else 0.0
-        token = step(batch) / (1 - busy)
-        crowded = step(min(slots, batch + 1.65 * math.sqrt(batch))) / (1 - busy)
-        half = step(batch) / 2 * (1.0 if batch >= 1 else batch)
+        token = step(max(1.0, batch))
+        # A new request waits for the step that runs and the one planned behind it, where any request is running.
+        ahead = 1.5 * token * min(1.0, batch)
         return Service(
             sustained=wanted <= HEADROOM * top,
-            ttft_s=first + wait + half,
-            ttft_p95_s=first + max(tail, wait) + 2 * half,
+            ttft_s=first + wait + ahead,
+            ttft_p95_s=first + max(tail, wait) + ahead + token,
             tpot_s=token,
-            tpot_p95_s=crowded,
+            tpot_p95_s=step(min(slots, max(1.0, batch) + 1.65 * math.sqrt(batch))),
             requests_per_s=wanted,
             max_requests_per_s=top,
             in_flight=batch,
         )
     wanted = load.concurrency or 1.0
     batch = min(wanted, slots)
-    done = rate(batch)
     if batch <= 1:
-        total = first + out * step(1.0)
+        token = decode_step(rates, cut, 1.0, context)
+        done = 1 / (first + (out - 1) * token)
         return Service(
-            sustained=True,
-            ttft_s=first,
-            ttft_p95_s=first,
-            tpot_s=step(1.0),
-            tpot_p95_s=step(1.0),
-            requests_per_s=wanted / total,
+            sustained=wanted <= slots,
+            ttft_s=first + (wanted - batch) / done,
+            ttft_p95_s=first + (wanted - batch) / done,
+            tpot_s=token,
+            tpot_p95_s=token,
+            requests_per_s=done,
             max_requests_per_s=top,
-            in_flight=wanted,
+            in_flight=batch,
         )
-    all_prompts = batch * occupancy
-    chunk = min(batched_tokens, batch * load.input_tokens) / load.input_tokens * occupancy
-    waves = max(1.0, all_prompts / chunk)
-    share = min(all_prompts * (waves + 1) / (2 * waves), 2.4 * max(chunk, occupancy))
+    done = rate(batch)
+    # Prompts come in waves, in full steps. A request waits for half of its wave, or for 2.4 full steps where waves overlap (a rule of
+    # thumb from H200 loops); what its residence B / X leaves after that is decoding.
+    full = min(float(batched_tokens), batch * prompt)
+    full_s = prefill(rates, cut, full, batched_tokens=batched_tokens).bottleneck
+    wave = batch * prompt / full * full_s
     queue = max(0.0, wanted - batch) / done
-    residence = batch / done
-    ttft = min(max(first, share + rates.request_overhead), 0.95 * residence + first)
+    ttft = max(first, min((wave + full_s) / 2, 2.4 * max(full_s, occupancy)))
+    token = max(decode_step(rates, cut, batch, context), (batch / done - ttft) / out)
+    ttft += queue
     return Service(
         sustained=wanted <= slots,
-        ttft_s=ttft + queue,
-        ttft_p95_s=max(ttft, min(all_prompts, 4 * max(chunk, occupancy)) + rates.request_overhead) + queue,
-        tpot_s=max(step(batch), (residence - ttft) / out),
-        tpot_p95_s=max(step(batch), residence / out),
+        ttft_s=ttft,
+        ttft_p95_s=max(first, wave) + rates.request_overhead + queue,
+        tpot_s=token,
+        tpot_p95_s=token * 1.1,
         requests_per_s=done,
         max_requests_per_s=top,
         in_flight=batch,

@@ -1,15 +1,20 @@
 """Time of one engine step: a roofline with measured efficiencies, the collectives and the pipeline. Seconds.
 
-Decode reads every weight and the KV cache of every running request once per token; prefill multiplies. Per stage::
+Decode reads every weight and the KV cache of every running request once per token; prefill multiplies. Per stage, with M tokens in the
+step::
 
-    t = layers x overhead + max(weights / memory + factor x FLOP / peak,  FLOP / compute) + attention + all-reduces
+    t = layers x overhead + linear(M) + attention + activations(M) + all-reduces
+    linear(M) = (memory^b + compute(M)^b)^(1/b),  memory = weights / (bandwidth x e),  compute = FLOP / (peak x e(M))
 
-The roofline is Williams et al. 2009 (doi 10.1145/1498765.1498785); the constants stand in spanwise.estimate.rates.
+The roofline is Williams et al. 2009 (doi 10.1145/1498765.1498785). Where memory and arithmetic are both busy neither hides the other
+completely, which the exponent b says (b = 1 would be their sum, b = infinity the larger one); b, the efficiencies e and the overheads
+are fitted to measurements (spanwise.estimate.rates).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from spanwise.estimate.collectives import all_reduce_s, pipeline_hops_s
@@ -33,7 +38,8 @@ class _Group:
     dense_bytes: float
     expert_bytes: float
     visited: float  # share of experts one token visits
-    flops_per_token: float
+    dense_flops: float  # per token
+    expert_flops: float  # per token
     score_flops: float  # per pair of tokens
     kv_bytes: int
     window: int | None
@@ -55,6 +61,22 @@ class Costs:
     stages: tuple[_Stage, ...]
     hidden_bytes: int
     distinct: tuple[tuple[_Stage, int], ...]  # stages that are alike, and how many: each is timed once
+    eight_bit: bool  # matrix products in fp8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What one engine step does: ``decodes`` requests of mean ``context`` tokens, and chunks of prompts, each (new, done) tokens."""
+
+    decodes: float = 0.0
+    context: float = 0.0
+    chunks: tuple[tuple[float, float], ...] = ()
+    finished: int = 0  # prompts that end in this step: they ask the head for a token too
+
+    @property
+    def tokens(self) -> float:
+        """Tokens that pass the linear layers."""
+        return self.decodes + sum(new for new, _ in self.chunks)
 
 
 def costs(model: ModelFacts, weights: WeightFormat, layout: Layout) -> Costs:
@@ -75,7 +97,7 @@ def costs(model: ModelFacts, weights: WeightFormat, layout: Layout) -> Costs:
         held: dict[int, list[_Group]] = {}
         for group in keys[first : first + count]:
             held.setdefault(id(group), []).append(group)
-        groups = tuple(_times(items[0], len(items)) for items in held.values())
+        groups = tuple(replace(items[0], count=len(items)) for items in held.values())
         last = index == pipeline - 1
         flops = 2.0 * model.vocab_size * model.hidden_size / tensor
         stages.append(_Stage(groups, count, float(head) if last else 0.0, flops if last else 0.0))
@@ -83,63 +105,77 @@ def costs(model: ModelFacts, weights: WeightFormat, layout: Layout) -> Costs:
     alike: dict[_Stage, int] = {}
     for stage in stages:
         alike[stage] = alike.get(stage, 0) + 1
-    return Costs(layout, tuple(stages), model.hidden_size * weights.plain_bits // 8, tuple(alike.items()))
+    hidden = model.hidden_size * weights.plain_bits // 8
+    return Costs(layout, tuple(stages), hidden, tuple(alike.items()), weights.fp8_math)
 
 
 def _group(layer: LayerFacts, weights: WeightFormat, tensor: int) -> _Group:
     experts = -(-weights.expert_bytes(layer.expert_linear) // tensor)
     kv_split = min(tensor, layer.kv_heads)
     routed = layer.expert_linear * layer.experts_per_token / layer.experts if layer.experts else 0.0
-    linear = (layer.split_linear + routed) / tensor + layer.kv_linear / kv_split + layer.replicated_linear
+    linear = layer.split_linear / tensor + layer.kv_linear / kv_split + layer.replicated_linear
     return _Group(
         count=1,
         dense_bytes=float(layer_bytes_per_rank(layer, weights, tensor) - experts),
         expert_bytes=float(experts),
         visited=layer.experts_per_token / layer.experts if layer.experts else 0.0,
-        flops_per_token=2.0 * linear,
+        dense_flops=2.0 * linear,
+        expert_flops=2.0 * routed / tensor,
         score_flops=2.0 * layer.score_width / tensor,
         kv_bytes=kv_bytes_per_rank(layer, weights, tensor),
         window=layer.window,
     )
 
 
-def _times(group: _Group, count: int) -> _Group:
-    return _Group(
-        count,
-        group.dense_bytes,
-        group.expert_bytes,
-        group.visited,
-        group.flops_per_token,
-        group.score_flops,
-        group.kv_bytes,
-        group.window,
-    )
-
-
-def _stage_s(
-    rates: Rates, stage: _Stage, costs_: Costs, *, tokens: float, sequences: float, context: float, decode: bool
-) -> float:
-    """One stage working on ``tokens`` new tokens of ``sequences`` sequences that hold ``context`` tokens each."""
-    weight_bytes, flops, attention = stage.head_bytes, stage.head_flops * sequences, 0.0
+def stage_s(rates: Rates, stage: _Stage, cut: Costs, work: Work) -> float:
+    """One stage doing ``work``."""
+    tokens, blend = work.tokens, rates.blend
+    compute = rates.compute(tokens)
+    linear = attention = 0.0
     for group in stage.groups:
-        # Experts that none of the tokens visits are not read (tokens choose independently).
-        touched = 1.0 - (1.0 - group.visited) ** tokens if group.expert_bytes else 0.0
-        weight_bytes += group.count * (group.dense_bytes + group.expert_bytes * touched)
-        flops += group.count * group.flops_per_token * tokens
-        reach = context if group.window is None else min(context, group.window)
-        if decode:
-            attention += group.count * sequences * reach * group.kv_bytes / rates.kv
+        memory_s, compute_s = group.dense_bytes / rates.memory, group.dense_flops * tokens / compute
+        if group.expert_bytes:
+            # Experts that none of the tokens visits are not read (tokens choose independently).
+            touched = 1.0 - (1.0 - group.visited) ** tokens
+            expert_s = _blend(
+                group.expert_bytes * touched / rates.memory, group.expert_flops * tokens / rates.experts, blend
+            )
+            linear += group.count * (_blend(memory_s, compute_s, blend) + expert_s)
         else:
-            new = tokens / max(sequences, 1.0)
-            # A causal prompt sees on average half of itself, inside the window, and all that was there before.
-            seen = new / 2 if group.window is None else _windowed(new, group.window)
-            attention += group.count * group.score_flops * tokens * (seen + reach) / rates.attention
-            attention += group.count * sequences * reach * group.kv_bytes / rates.kv
-    memory_s = weight_bytes / rates.memory
-    linear_s = max(memory_s + rates.batch_factor * flops / rates.linear_peak, flops / rates.linear)
+            linear += group.count * _blend(memory_s, compute_s, blend)
+        attention += group.count * _attention(rates, group, work)
+    if cut.eight_bit:
+        linear *= rates.mid_batch(tokens)
+    heads = work.decodes + work.finished
+    if stage.head_bytes and heads:
+        linear += _blend(stage.head_bytes / rates.head_memory, stage.head_flops * heads / rates.head_compute, blend)
     reduces = 2 * stage.layers + (1 if stage.head_bytes else 0)
-    reduce_s = reduces * all_reduce_s(rates, costs_.layout, tokens * costs_.hidden_bytes)
-    return stage.layers * rates.layer_overhead + linear_s + attention + reduce_s
+    size = tokens * cut.hidden_bytes
+    reduce_s = reduces * all_reduce_s(rates, cut.layout, size)
+    moved_s = stage.layers * size * rates.activation_s_per_byte
+    return stage.layers * rates.layer_overhead + rates.step_overhead + linear + attention + reduce_s + moved_s
+
+
+def _blend(memory_s: float, compute_s: float, exponent: float) -> float:
+    """Memory and arithmetic side by side: the exponent's norm of the two."""
+    low, high = (memory_s, compute_s) if memory_s < compute_s else (compute_s, memory_s)
+    if low <= 0.0:
+        return high
+    # The ratio to the power cannot overflow, unlike the times themselves.
+    return high * float((1.0 + (low / high) ** exponent) ** (1.0 / exponent))
+
+
+def _attention(rates: Rates, group: _Group, work: Work) -> float:
+    window = group.window
+    reach = work.context if window is None else min(work.context, window)
+    read, pairs = work.decodes * reach, 0.0
+    for new, done in work.chunks:
+        # A causal prompt sees on average half of itself, inside the window, and all that was there before.
+        before = done if window is None else min(done, window)
+        seen = new / 2 if window is None else _windowed(new, window)
+        pairs += new * (seen + before)
+        read += before
+    return read * group.kv_bytes / rates.kv + pairs * group.score_flops / rates.attention
 
 
 def _windowed(new: float, window: int) -> float:
@@ -149,10 +185,24 @@ def _windowed(new: float, window: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """``latency``: first stage to last; ``bottleneck``: the slowest stage, which bounds throughput."""
+    """``latency``: first stage to last; ``bottleneck``: the slowest stage and its hop, which bounds throughput."""
 
     latency: float
     bottleneck: float
+
+
+def step_time(rates: Rates, cut: Costs, work: Work) -> StepTime:
+    """One engine step through all stages."""
+    total = slowest_stage = 0.0
+    for stage, count in cut.distinct:
+        time = stage_s(rates, stage, cut, work)
+        total += count * time
+        slowest_stage = max(slowest_stage, time)
+    if len(cut.stages) == 1:
+        return StepTime(total, total)
+    # Llama-like models hand on the hidden state and the residual.
+    hops, slowest = pipeline_hops_s(rates, cut.layout, 2 * work.tokens * cut.hidden_bytes)
+    return StepTime(total + hops, slowest_stage + slowest)
 
 
 def decode_step(rates: Rates, cut: Costs, batch: float, context: float) -> float:
@@ -162,17 +212,10 @@ def decode_step(rates: Rates, cut: Costs, batch: float, context: float) -> float
     """
     stages = len(cut.stages)
     micro = max(1.0, min(float(stages), batch))
-    share = batch / micro
-    total = slowest_stage = 0.0
-    for stage, count in cut.distinct:
-        time = _stage_s(rates, stage, cut, tokens=share, sequences=share, context=context, decode=True)
-        total += count * time
-        slowest_stage = max(slowest_stage, time)
+    step = step_time(rates, cut, Work(decodes=batch / micro, context=context))
     if stages == 1:
-        return total
-    # Llama-like models hand on the hidden state and the residual.
-    hops, slowest = pipeline_hops_s(rates, cut.layout, 2 * share * cut.hidden_bytes)
-    return max(total + hops, micro * (slowest_stage + slowest))
+        return step.latency + batch * rates.sequence_overhead
+    return max(step.latency, micro * step.bottleneck) + batch * rates.sequence_overhead
 
 
 def prefill(
@@ -187,14 +230,9 @@ def prefill(
     for index in indices:
         times_over = 1.0 if index == 0 or chunks <= _EXACT_CHUNKS else (chunks - 1) / 2
         done = context + index * size / sequences
-        total = slowest_stage = 0.0
-        for stage, count in cut.distinct:
-            time = _stage_s(rates, stage, cut, tokens=size, sequences=sequences, context=done, decode=False)
-            total += count * time
-            slowest_stage = max(slowest_stage, time)
-        hops, slowest = pipeline_hops_s(rates, cut.layout, 2 * size * cut.hidden_bytes)
-        worst = slowest_stage + slowest
-        bottleneck += times_over * worst
+        parts = ((size / sequences, done),) * math.ceil(sequences) if sequences > 1 else ((size, done),)
+        step = step_time(rates, cut, Work(chunks=parts, finished=math.ceil(sequences)))
+        bottleneck += times_over * step.bottleneck
         # Chunks follow each other through the pipeline: the first one pays all stages, the others the slowest.
-        latency += total + hops if index == 0 else times_over * worst
+        latency += step.latency if index == 0 else times_over * step.bottleneck
     return StepTime(latency, bottleneck)

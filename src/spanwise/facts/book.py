@@ -22,6 +22,7 @@ from typing import Any
 
 from spanwise.errors import FactsError
 from spanwise.facts import catalogue
+from spanwise.facts.engine import DEFAULT_ENGINE, QUANTITIES, SHARES, Precision, engine_facts
 from spanwise.facts.fact import Fact
 from spanwise.intent.types import InlineFabric, InlineGpu
 
@@ -30,7 +31,7 @@ _MAX_BYTES = 16 << 20
 _RANK = {"assumption": 0, "catalogue": 1, "stated": 2, "measured": 3}
 _NEEDED_GPU = ("memory", "memory_bandwidth", "bf16_flops")
 _NEEDED_LINK = ("hop", "bandwidth")
-_OPTIONAL = {"fp8_flops", "layer_overhead", "request_overhead", "efficiency", "allreduce_floor"}
+_OPTIONAL = {"fp8_flops", "efficiency", "allreduce_floor", *QUANTITIES}
 
 # Used where a fabric comes without a share of its bandwidth that collectives reach.
 _DEFAULT_EFFICIENCY = Fact(
@@ -73,22 +74,22 @@ class LinkFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuFacts:
-    """A GPU: bytes, bytes per second, FLOP per second; and the link to the GPUs of its own node."""
+    """A GPU: bytes, bytes per second, FLOP per second; what the engine makes of it; the link to the GPUs of its own node."""
 
     name: str
     memory: Fact
     memory_bandwidth: Fact
     bf16_flops: Fact
     fp8_flops: Fact | None
-    layer_overhead: Fact | None
-    request_overhead: Fact | None
+    engine: dict[Precision, dict[str, Fact]]
     link: LinkFacts | None
+    cuda: bool = True
 
     @property
     def facts(self) -> tuple[Fact, ...]:
-        """Everything known about it, its link left out."""
-        maybe = (self.fp8_flops, self.layer_overhead, self.request_overhead)
-        return (self.memory, self.memory_bandwidth, self.bf16_flops, *(fact for fact in maybe if fact))
+        """Everything known about it, its engine's efficiencies and its link left out."""
+        maybe = (self.fp8_flops,) if self.fp8_flops else ()
+        return (self.memory, self.memory_bandwidth, self.bf16_flops, *maybe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,12 @@ class FactBook:
         """
         if isinstance(asked, InlineGpu):
             name, facts = asked.name, _stated_gpu(asked)
-            link = asked.interconnect
+            link, engine = asked.interconnect, DEFAULT_ENGINE
         else:
             entry = catalogue.gpus().get(asked)
             name, facts = asked, {} if entry is None else _by_quantity(entry[0])
-            link = None if entry is None else entry[1].get("interconnect")
+            words = {} if entry is None else entry[1]
+            link, engine = words.get("interconnect"), words.get("engine", DEFAULT_ENGINE)
         facts = self._merged(name, facts)
         if not any(quantity in facts for quantity in _NEEDED_GPU):
             raise FactsError(
@@ -125,8 +127,8 @@ class FactBook:
             memory_bandwidth=facts["memory_bandwidth"],
             bf16_flops=facts["bf16_flops"],
             fp8_flops=facts.get("fp8_flops"),
-            layer_overhead=facts.get("layer_overhead"),
-            request_overhead=facts.get("request_overhead"),
+            engine=engine_facts(engine, name, facts),
+            cuda=engine != "vllm-cpu",
             link=None if link is None else self.fabric(link, where="hardware.gpu.interconnect"),
         )
 
@@ -263,8 +265,8 @@ def _fact(item: Any, where: str) -> Fact:
             raise FactsError(
                 f"value {value} is not within low {low} and high {high}", where=where, remedy="correct them"
             )
-    if quantity == "efficiency" and value > 1:
-        raise FactsError(f"efficiency is {value}, more than the whole", where=where, remedy="give a share up to 1")
+    if (quantity == "efficiency" or quantity in SHARES) and value > 1:
+        raise FactsError(f"{quantity} is {value}, more than the whole", where=where, remedy="give a share up to 1")
     return Fact(
         name=name,
         value=value,

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from spanwise.errors import FactsError
-from spanwise.facts.fact import Fact
+from spanwise.facts.fact import Fact, Kind
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -19,8 +19,20 @@ _UNITS = {
     "memory_bandwidth": "B/s",
     "bf16_flops": "FLOP/s",
     "fp8_flops": "FLOP/s",
+    # What an engine makes of a GPU: spanwise.facts.engine says what each one is.
+    "memory_efficiency": "1",
+    "kv_efficiency": "1",
+    "small_compute_efficiency": "1",
+    "large_compute_efficiency": "1",
+    "expert_efficiency": "1",
+    "attention_efficiency": "1",
+    "blend": "1",
+    "mid_batch_penalty": "1",
+    "activation_traffic": "1",
     "layer_overhead": "s",
+    "step_overhead": "s",
     "request_overhead": "s",
+    "sequence_overhead": "s",
     "hop": "s",
     "bandwidth": "B/s",
     "efficiency": "1",
@@ -57,13 +69,20 @@ def _facts(file: str, key: str) -> dict[str, tuple[tuple[Fact, ...], dict[str, s
                     unit=_UNITS[quantity],
                     source=sources[value[1]],
                     date=date,
-                    kind="assumption" if sources[value[1]].startswith("assumption") else "catalogue",
+                    kind=_kind(sources[value[1]]),
                     low=low,
                     high=high,
                 )
             )
         entries[name] = (tuple(facts), words)
     return entries
+
+
+def _kind(source: str) -> Kind:
+    """A source says of itself what kind it is; published is the rule."""
+    if source.startswith("assumption"):
+        return "assumption"
+    return "measured" if source.startswith("measured") else "catalogue"
 
 
 @cache
@@ -76,6 +95,12 @@ def gpus() -> dict[str, tuple[tuple[Fact, ...], dict[str, str]]]:
 def fabrics() -> dict[str, tuple[tuple[Fact, ...], dict[str, str]]]:
     """Every link: its facts, and its ``ports``."""
     return _facts("fabrics.yaml", "fabrics")
+
+
+@cache
+def engines() -> dict[str, tuple[tuple[Fact, ...], dict[str, str]]]:
+    """Every measured engine and precision: its efficiencies, and the GPUs they were ``measured_on``."""
+    return _facts("engines.yaml", "engines")
 
 
 def model_names() -> tuple[str, ...]:

@@ -1,18 +1,13 @@
 """Where bytes go, against what vLLM reported."""
 
-import json
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spanwise.estimate.layout import Layout
 from spanwise.estimate.memory import replica_memory, stage_memory
 from spanwise.facts.architectures import model_facts
-from spanwise.facts.book import FactBook
 from spanwise.facts.catalogue import model_config
 from spanwise.facts.dtypes import weight_format
-from tests.shared_data import shared_dir
 
 BF16 = weight_format("bfloat16")
 LLAMA = model_facts(model_config("meta-llama/Meta-Llama-3-70B"))
@@ -38,19 +33,6 @@ def test_a_tied_embedding_is_on_the_first_and_the_last_stage():
     whole = stage_memory(SMOLLM2, BF16, Layout(1, 1, 1))[0].weights
     assert whole == SMOLLM2.weights_bytes(BF16)
     assert sum(stage.weights for stage in stage_memory(SMOLLM2, BF16, Layout(1, 2, 1))) == whole + table
-
-
-def test_kv_capacity_on_the_h200_is_within_two_percent():
-    folder = shared_dir()
-    if folder is None:
-        pytest.skip("the H200 measurements are not beside this checkout")
-    gpu = FactBook().gpu("H200-141GB-SXM")
-    for entry in json.loads((folder / "data/h200/vllm-0.24.json").read_text())["models"]:
-        memory = replica_memory(
-            model_facts(entry["config"]), weight_format(entry["dtype"]), Layout(1, 1, 1),
-            gpu_memory_bytes=gpu.memory.value, utilization=0.9, batched_tokens=8192,
-        )  # fmt: skip
-        assert memory.kv_capacity_tokens == pytest.approx(entry["kv_capacity_tokens"], rel=0.02)
 
 
 def test_nothing_fits_in_nothing():

@@ -1,7 +1,5 @@
 """Step time, collectives and serving: against the H200 measurements, and by what must hold."""
 
-import json
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 from spanwise.errors import InputError
 from spanwise.estimate.collectives import all_reduce_s, pipeline_hops_s
 from spanwise.estimate.layout import Layout
-from spanwise.estimate.points import Point, answer, parse_points
+from spanwise.estimate.points import parse_points
 from spanwise.estimate.rates import rates
 from spanwise.estimate.serving import Load, serve
 from spanwise.estimate.step import costs, decode_step, prefill
@@ -17,54 +15,10 @@ from spanwise.facts.architectures import model_facts
 from spanwise.facts.book import FactBook
 from spanwise.facts.catalogue import model_config
 from spanwise.facts.dtypes import weight_format
-from tests.shared_data import shared_dir
 
 BOOK = FactBook()
 BF16 = weight_format("bfloat16")
 LLAMA = model_facts(model_config("meta-llama/Meta-Llama-3-70B"))
-
-
-def measured():
-    folder = shared_dir()
-    if folder is None:
-        pytest.skip("the H200 measurements are not beside this checkout")
-    return json.loads((folder / "data/h200/vllm-0.24.json").read_text())["models"]
-
-
-def test_h200_points_lie_in_their_ranges_and_near_the_prediction():
-    """In sample: the constants were fitted to some of these points (see spanwise.estimate.rates)."""
-    errors = []
-    for entry in measured():
-        points = [
-            Point(phase=p["phase"], batch=p["batch"], context_tokens=p["context_tokens"], new_tokens=p["new_tokens"])
-            for p in entry["points"]
-        ]
-        answers = answer(
-            points, model=model_facts(entry["config"]), weights=weight_format(entry["dtype"]),
-            gpu=BOOK.gpu("H200-141GB-SXM"), fabric=None, layout=Layout(1, 1, 1), batched_tokens=8192,
-        )  # fmt: skip
-        for found, point in zip(answers, entry["points"], strict=True):
-            assert found.uncertainty[0] <= point["time_ms"] <= found.uncertainty[1]
-            errors.append(abs(found.time_ms / point["time_ms"] - 1))
-    assert sorted(errors)[len(errors) // 2] < 0.05
-    assert max(errors) < 0.20
-
-
-def test_h200_closed_loops_in_requests_per_s():
-    for entry in measured():
-        used = rates(BOOK.gpu("H200-141GB-SXM"), None, weight_format(entry["dtype"]), "expected")
-        cut = costs(model_facts(entry["config"]), weight_format(entry["dtype"]), Layout(1, 1, 1))
-        for loop in entry["loops"]:
-            load = Load(
-                input_tokens=loop["input_tokens"], output_tokens=loop["output_tokens"], concurrency=loop["concurrency"]
-            )
-            found = serve(used, cut, load, kv_capacity_tokens=entry["kv_capacity_tokens"], batched_tokens=8192)
-            assert found.requests_per_s == pytest.approx(loop["requests_per_s"], rel=0.2)
-            full = loop["concurrency"] * (loop["input_tokens"] + loop["output_tokens"]) > entry["kv_capacity_tokens"]
-            # Past the KV limit requests wait; nothing is refused.
-            assert found.sustained is not full
-            if full:
-                assert found.ttft_s > 10
 
 
 def test_all_reduce_is_nccls_ring():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import httpx
@@ -141,6 +142,26 @@ def test_a_plan_for_hosts_that_are_not_there_is_stale(running: Running, tmp_path
     assert "host-7" in outcome.err
     assert "host-1" in outcome.err
     assert running.spanwise("status").code == 0, "what runs keeps running"
+
+
+def test_plans_that_are_served_already_are_left_alone(running: Running, tmp_path) -> None:
+    files = []
+    for document in running.report["plans"]:
+        files.append(tmp_path / f"{document['name']}.json")
+        files[-1].write_text(json.dumps(document))
+    before = running.spanwise("status", "--json").document["gangs"]
+    outcome = running.spanwise("up", *map(str, files), "--json")
+    assert outcome.code == 0, outcome.err
+    assert "served already, nothing to do" in outcome.err
+    assert set(outcome.document["models"]) == {gang["model"] for gang in before}
+    pids = {gang["id"]: [rank["pid"] for rank in gang["ranks"]] for gang in before}
+    assert {gang["id"]: [rank["pid"] for rank in gang["ranks"]] for gang in outcome.document["gangs"]} == pids
+
+
+def test_progress_says_how_far_the_comparison_is(running: Running) -> None:
+    assert "the split layout answered: 10 of 10 prompts" in running.progress
+    healthy = running.progress.index("is healthy")
+    assert "gangs submitted" in running.progress[:healthy]
 
 
 def test_a_second_plan_that_does_not_fit_names_the_conflict(running: Running, tmp_path) -> None:

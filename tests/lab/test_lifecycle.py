@@ -130,8 +130,10 @@ def test_interrupted_up_leaves_nothing(spanwise: CommandLine, number: signal.Sig
     else:
         time.sleep(0.7)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    _, words = process.communicate(timeout=60)
     assert process.returncode == code
+    if code == 130:
+        assert "interrupted; what this command started is cleaned up" in words
     assert left(before) == {}
     assert not (spanwise.state_dir / "lab.json").exists()
 

@@ -34,7 +34,7 @@ def demo(
 ) -> None:
     """Decide, plan, serve a real model split over emulated hosts, prove that its output is unchanged, and ask it.
 
-    Exit 1 when the split layout says anything else than one rank. About four minutes on two cores.
+    Exit 1 when the split layout says anything else than one rank. Four to five minutes on two idle cores, longer on busy ones.
 
     Example: spanwise demo --rate 100mbit --keep
     """
@@ -74,6 +74,7 @@ def document(report: Report) -> dict[str, Any]:
         "verdict": report.verdict.as_json(),
         "plan_hash": report.plan.hash,
         "plan_model": report.plan.model.source,
+        "plans": [plan.model_dump(mode="json", by_alias=True) for plan in (report.plan, report.reference)],
         "layout": report.plan.layout.model_dump(),
         "isolation": report.lab.isolation,
         "cannot_show": list(report.lab.cannot_show),

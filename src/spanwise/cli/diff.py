@@ -19,7 +19,7 @@ def diff(
 ) -> None:
     """Two plans or verdicts side by side: every path at which they differ.
 
-    Example: spanwise diff plan-10gbe.json plan-roce.json
+    Example: spanwise plan examples/llama-3-70b-10gbe.yaml -o a.json, another intent -o b.json, then spanwise diff a.json b.json
     """
     frame.wants_json(as_json)
     from spanwise.plan.compare import SCHEMA

@@ -21,7 +21,7 @@ JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, progress on standard error.")
 ]
 
-_state = {"debug": False, "json": False}
+_state = {"debug": False, "json": False, "interrupted": False}
 
 
 def set_debug(on: bool) -> None:
@@ -79,12 +79,19 @@ def guarded(body: Callable[[], int], arguments: list[str]) -> NoReturn:
         arguments: The command line, to know before it is parsed whether errors are wanted as JSON.
     """
     # SIGTERM must clean up exactly as Ctrl-C does: both unwind the stack through the same `finally` blocks.
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # nohup and background jobs stay as they are
+        signal.signal(signal.SIGINT, _interrupt)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115,PTH123 - for the life of the process
     # What stands after `lab exec HOST` belongs to the inner command.
     wants_json("--json" in (arguments[: arguments.index("exec")] if "exec" in arguments else arguments))
     sys.exit(_guarded(body))
+
+
+def _interrupt(*_: object) -> NoReturn:
+    _state["interrupted"] = True
+    raise KeyboardInterrupt
 
 
 def _guarded(body: Callable[[], int]) -> int:
@@ -95,6 +102,8 @@ def _guarded(body: Callable[[], int]) -> int:
             )
         code = body()
         sys.stdout.flush()
+        if _state["interrupted"]:  # typer turns the exception into a silent exit code
+            raise KeyboardInterrupt
     except SpanwiseError as error:
         if _state["debug"]:
             raise

@@ -33,7 +33,15 @@ def up(
     scale: Annotated[float, typer.Option("--scale", min=1, help="Divide the fabric's rate by this.")] = 1.0,
     rate: Annotated[str | None, typer.Option("--rate", help="A rate instead of a fabric: 100mbit, 1gbit.")] = None,
     shm_size: Annotated[str, typer.Option("--shm-size", help="Size of each host's /dev/shm.")] = "2G",
-    domains: Annotated[int, typer.Option("--domains", min=1, max=16, help="Deal the hosts to this many domains.")] = 1,
+    domains: Annotated[
+        int,
+        typer.Option(
+            "--domains",
+            min=1,
+            max=16,
+            help="Failure domains (hosts that share a fabric and fail together); hosts are dealt to them in turn.",
+        ),
+    ] = 1,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Loopback port of the door; 0: a free one.")
     ] = 0,
@@ -107,7 +115,7 @@ def down(as_json: JsonFlag = False) -> None:
 )
 def execute(
     context: typer.Context,
-    host: Annotated[str, typer.Argument(help="Name of the host, for example host-1.")],
+    host: Annotated[str, typer.Argument(metavar="HOST COMMAND [ARGS...]", help="Name of the host, then the command.")],
 ) -> None:
     """Run a command on an emulated host; its exit status becomes ours.
 
@@ -136,8 +144,9 @@ def execute(
 def logs(
     host: Annotated[str, typer.Argument(help="Name of the host, for example host-1.")],
     lines: Annotated[int, typer.Option("--lines", min=1, max=100_000, help="Last lines of each file.")] = 100,
+    as_json: JsonFlag = False,
 ) -> None:
-    """The last lines of the engine and Serve logs of one host.
+    """The last lines of the engine and Serve logs of one host, each under the name of its file.
 
     Example: spanwise lab logs host-1 --lines 50
     """
@@ -146,7 +155,10 @@ def logs(
 
     require_linux()
     text = raw(_the_lab(), host, lines)
-    typer.echo(text, nl=False)
+    if as_json:
+        frame.print_json({"host": host, "lines": text.splitlines()})
+    else:
+        typer.echo(text, nl=False)
     if not text:
         frame.note(f"no engine has written a log on {host} yet; logs come with `spanwise up` or the demo")
 

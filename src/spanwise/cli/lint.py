@@ -15,9 +15,7 @@ FailOn = Literal["error", "warning", "info"]
 
 
 def lint(
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE…", help="Manifests, Serve configs, commands; - is stdin.")
-    ],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Manifests, Serve configs, commands; - is stdin.")],
     crd: Annotated[str | None, typer.Option(help="KubeRay's CRD (YAML) to check against, instead of our own.")] = None,
     gpus_per_node: Annotated[
         int | None, typer.Option(min=1, max=1024, help="GPUs of one host, where the file does not show it.")

@@ -19,17 +19,17 @@ _NoArguments: Any = getattr(sys.modules[_UsageError.__module__], "NoArgsIsHelpEr
 
 # name -> (module, object, one line for the overview). The object is a function (a command) or a Typer (a group).
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "decide": ("spanwise.cli.decide", "decide", "Is spreading this model justified? The verdict, with its figures."),
-    "plan": ("spanwise.cli.plan", "plan", "Make a verdict concrete: layout, placement, engine arguments."),
+    "decide": ("spanwise.cli.decide", "decide", "Is spreading this model justified?"),
+    "plan": ("spanwise.cli.plan", "plan", "Make a verdict concrete: placement, arguments."),
     "diff": ("spanwise.cli.diff", "diff", "Two plans or verdicts side by side."),
-    "estimate": ("spanwise.cli.estimate", "estimate", "The bare model's answer for a list of points."),
+    "estimate": ("spanwise.cli.estimate", "estimate", "The bare model's answer for single points."),
     "render": ("spanwise.cli.render", "render", "Plans as files for vLLM, Ray Serve or KubeRay."),
-    "lint": ("spanwise.cli.lint", "lint", "Findings on manifests and commands, whoever wrote them."),
+    "lint": ("spanwise.cli.lint", "lint", "Findings on manifests and commands."),
     "up": ("spanwise.cli.serve", "up", "Run a plan on the lab or on a Ray cluster."),
     "status": ("spanwise.cli.serve", "status", "What runs: gangs, ranks, endpoint."),
     "down": ("spanwise.cli.serve", "down", "Stop what `up` started."),
     "lab": ("spanwise.cli.lab", "app", "Emulated hosts on this machine."),
-    "demo": ("spanwise.cli.demo", "demo", "The whole journey on this machine with a real small model."),
+    "demo": ("spanwise.cli.demo", "demo", "The whole journey, with a real small model."),
 }
 
 
@@ -45,7 +45,7 @@ class LazyCommands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module, name, summary = COMMANDS[cmd_name]
-        if ctx.resilient_parsing or (len(sys.argv) > 1 and cmd_name not in sys.argv):
+        if ctx.resilient_parsing or cmd_name not in sys.argv:
             return TyperCommand(cmd_name, help=summary)  # the overview needs only names and lines
         target = getattr(importlib.import_module(module), name)
         if isinstance(target, typer.Typer):

@@ -12,7 +12,7 @@ from spanwise.cli.files import write_file
 
 
 def render(
-    plans: Annotated[list[str], typer.Argument(metavar="PLAN…", help="Plans; several are served together.")],
+    plans: Annotated[list[str], typer.Argument(metavar="PLAN", help="Plans; several are served together.")],
     target: Annotated[Literal["vllm", "ray", "kuberay"], typer.Option(help="Who runs the files.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write into; made if needed.")

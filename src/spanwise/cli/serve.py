@@ -17,7 +17,7 @@ RayFlag = Annotated[
 
 
 def up(
-    files: Annotated[list[Path], typer.Argument(metavar="PLAN|INTENT…", help="Plans (JSON) or intents (YAML).")],
+    files: Annotated[list[Path], typer.Argument(metavar="PLAN|INTENT", help="Plans (JSON) or intents (YAML).")],
     ray: RayFlag = None,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Loopback port of the door (new lab only); 0: a free one.")
@@ -72,10 +72,14 @@ def status(ray: RayFlag = None, as_json: JsonFlag = False) -> None:
     if as_json:
         frame.print_json(document)
     elif found["gangs"]:
-        typer.echo(f"endpoint {target.endpoint}/v1, models: {', '.join(found['models'])}")
+        typer.echo(f"endpoint {target.endpoint}/v1, models: {', '.join(found['models']) or 'none ready'}")
         _table(found["gangs"])
     else:
         frame.note("nothing is served; start something with `spanwise up`")
+    if any(gang["state"] == "starting" for gang in found["gangs"]):
+        frame.note(
+            "not ready yet: gangs are starting (one to three minutes are usual); ask again, or follow `spanwise up`"
+        )
     if not found["gangs"] or any(gang["state"] != "healthy" for gang in found["gangs"]):
         raise typer.Exit(1)
 
@@ -95,6 +99,8 @@ def down(ray: RayFlag = None, as_json: JsonFlag = False) -> None:
         "; ".join(text for text, done in (("models stopped", stopped["models"]), ("lab down", stopped["lab"])) if done)
         or "nothing ran"
     )
+    if stopped["lab_left"]:
+        frame.note("the lab is still up; take it down with `spanwise lab down`")
 
 
 def _table(gangs: list[dict[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -11,6 +11,7 @@ import httpx
 from spanwise.equivalence import Answer, Candidate
 from spanwise.errors import EngineError
 
+Done = Callable[[int], None]
 CANDIDATES = 5
 REQUEST_TIMEOUT_S = 180.0
 
@@ -102,29 +103,55 @@ async def _score(client: httpx.AsyncClient, model: str, answer: Answer) -> tuple
         ) from error
 
 
-async def _score_all(endpoint: str, model: str, answers: Sequence[Answer]) -> dict[str, tuple[float, ...]]:
+async def _score_all(endpoint: str, model: str, answers: Sequence[Answer], done: Done) -> dict[str, tuple[float, ...]]:
+    found = {}
     async with httpx.AsyncClient(base_url=endpoint, timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
-        return {answer.prompt_id: await _score(client, model, answer) for answer in answers}
+        for number, answer in enumerate(answers, 1):
+            found[answer.prompt_id] = await _score(client, model, answer)
+            done(number)
+    return found
 
 
-def score(endpoint: str, model: str, answers: Sequence[Answer]) -> dict[str, tuple[float, ...]]:
+def score(
+    endpoint: str, model: str, answers: Sequence[Answer], *, done: Done = lambda _: None
+) -> dict[str, tuple[float, ...]]:
     """Log-probabilities (nats) that ``model`` gives to each token of somebody's answers, in one pass per answer.
+
+    Args:
+        endpoint: URL of the door.
+        model: Served name.
+        answers: Whose tokens are scored.
+        done: Told how many are done, after each.
 
     Raises:
         EngineError: The endpoint did not answer as it should; names the prompt.
     """
-    return asyncio.run(_score_all(endpoint, model, answers))
+    return asyncio.run(_score_all(endpoint, model, answers, done))
 
 
-async def _ask(endpoint: str, model: str, prompts: Mapping[str, str], max_tokens: int, together: bool) -> list[Answer]:
+async def _ask(
+    endpoint: str, model: str, prompts: Mapping[str, str], max_tokens: int, together: bool, done: Done
+) -> list[Answer]:
     # trust_env off: a proxy variable of the user's shell must not see, or break, loopback traffic.
     async with httpx.AsyncClient(base_url=endpoint, timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
         tasks = [_one(client, model, prompt_id, prompt, max_tokens) for prompt_id, prompt in prompts.items()]
-        return list(await asyncio.gather(*tasks)) if together else [await task for task in tasks]
+        if together:
+            return list(await asyncio.gather(*tasks))
+        answers = []
+        for number, task in enumerate(tasks, 1):
+            answers.append(await task)
+            done(number)
+        return answers
 
 
 def ask(
-    endpoint: str, model: str, prompts: Mapping[str, str], *, max_tokens: int, together: bool = False
+    endpoint: str,
+    model: str,
+    prompts: Mapping[str, str],
+    *,
+    max_tokens: int,
+    together: bool = False,
+    done: Done = lambda _: None,
 ) -> list[Answer]:
     """Greedy answers with candidates, in the order of ``prompts``.
 
@@ -134,8 +161,9 @@ def ask(
         prompts: Prompt texts by id.
         max_tokens: Exactly this many tokens are asked for.
         together: All at once (batched by the engine) instead of one after the other.
+        done: Told how many are answered, after each; not where all are asked at once.
 
     Raises:
         EngineError: The endpoint did not answer as it should; names the prompt.
     """
-    return asyncio.run(_ask(endpoint, model, prompts, max_tokens, together))
+    return asyncio.run(_ask(endpoint, model, prompts, max_tokens, together, done))

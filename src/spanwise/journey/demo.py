@@ -57,6 +57,7 @@ class Report:
     article: Verdict
     verdict: Verdict
     plan: Plan
+    reference: Plan
     lab: LabState
     gangs: list[dict[str, Any]]
     judgement: Judgement
@@ -65,6 +66,10 @@ class Report:
     phases_s: dict[str, float]
     peak_memory_bytes: int
     kept: bool
+
+
+# Nothing is silent for longer than about this.
+_QUIET_S = 15.0
 
 
 class _Phases:
@@ -97,6 +102,23 @@ def _plans(options: Options, model: Path) -> tuple[Verdict, Plan, Plan]:
     return verdict, plan, reference
 
 
+class _Counter:
+    """Says how many prompts are done: the last one, and others when nothing was said for a while."""
+
+    def __init__(self, say: Progress, total: int) -> None:
+        self._say, self._total, self._said = say, total, time.monotonic()
+
+    def __call__(self, what: str) -> Callable[[int], None]:
+        """A function to call with the number done."""
+
+        def done(number: int) -> None:
+            if number == self._total or time.monotonic() - self._said >= _QUIET_S:
+                self._said = time.monotonic()
+                self._say(f"{what}: {number} of {self._total} prompts")
+
+        return done
+
+
 def _bytes_during(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     return {host: {way: after[host][way] - before[host][way] for way in after[host]} for host in after}
 
@@ -105,13 +127,13 @@ def _prove(endpoint: str, options: Options, say: Progress) -> Judgement:
     """The split layout's answers against one rank's, with the noise of one rank measured."""
     prompts = dict(list(PROMPTS.items())[: options.prompts])
     tokens = options.output_tokens
-    alone = ask(endpoint, REFERENCE_NAME, prompts, max_tokens=tokens)
-    say("one rank answered; again, batched, to measure its noise")
+    tell = _Counter(say, len(prompts))
+    alone = ask(endpoint, REFERENCE_NAME, prompts, max_tokens=tokens, done=tell("one rank answered"))
+    say("one rank again, batched, to measure its noise")
     batched = ask(endpoint, REFERENCE_NAME, prompts, max_tokens=tokens, together=True)
-    scores = score(endpoint, REFERENCE_NAME, alone)
-    say("the split layout answers, and scores the one rank's answers")
-    split = ask(endpoint, smollm2.SERVED_NAME, prompts, max_tokens=tokens)
-    split_scores = score(endpoint, smollm2.SERVED_NAME, alone)
+    scores = score(endpoint, REFERENCE_NAME, alone, done=tell("one rank scored its own answers"))
+    split = ask(endpoint, smollm2.SERVED_NAME, prompts, max_tokens=tokens, done=tell("the split layout answered"))
+    split_scores = score(endpoint, smollm2.SERVED_NAME, alone, done=tell("the split layout scored one rank's answers"))
     rule: Rule = "exact" if options.tensor_parallel_size == 1 else "noise"
     noise = calibrate([alone, batched], scores)
     return judge(alone, split, rule=rule, noise=noise, reference_scores=scores, candidate_scores=split_scores)
@@ -202,6 +224,7 @@ def demo(options: Options, say: Progress) -> Report:
         article=article,
         verdict=verdict,
         plan=plan,
+        reference=reference,
         lab=state,
         gangs=gangs,
         judgement=judgement,

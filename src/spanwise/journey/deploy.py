@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from spanwise import errors
-from spanwise.errors import ClusterError, EngineError, SpanwiseError
+from spanwise.errors import ClusterError, EngineError, LabError, SpanwiseError
 from spanwise.lab import enter
 from spanwise.lab.logs import root_causes
 from spanwise.lab.spec import LabState
@@ -23,6 +24,8 @@ from spanwise.plan.types import Plan
 
 Progress = Callable[[str], None]
 JOIN_TIMEOUT_S = 60
+# Events that answer a request; all others are told as they come.
+_ANSWERS = ("ready", "status", "removed", "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,7 @@ def drive(target: Target, request: dict[str, Any], on_event: Callable[[dict[str,
     Args:
         target: Where it runs.
         request: ``{"do": "deploy" | "status" | "remove", ...}`` (serve/driver.py).
-        on_event: Called for every event but the last.
+        on_event: Called for every event but the answer, when it comes.
 
     Returns:
         The last event.
@@ -89,9 +92,9 @@ def drive(target: Target, request: dict[str, Any], on_event: Callable[[dict[str,
             process.stdin.close()
             last: dict[str, Any] = {}
             for line in process.stdout:
-                if last:
-                    on_event(last)
                 last = json.loads(line)
+                if last["event"] not in _ANSWERS:
+                    on_event(last)
                 if last["event"] == "joining":
                     watchdog.start()
                 elif last["event"] == "joined":
@@ -104,6 +107,12 @@ def drive(target: Target, request: dict[str, Any], on_event: Callable[[dict[str,
             watchdog.cancel()
         log.seek(0)
         tail = " | ".join(line.strip() for line in log.read().splitlines()[-4:] if line.strip())
+    if target.lab is not None and last.get("event") not in _ANSWERS and _lab_is_gone(target.lab):
+        raise LabError(
+            "the lab was taken down meanwhile",
+            where="serving",
+            remedy="bring it up and try again; `spanwise lab down` in another terminal ends what runs on it",
+        )
     if last.get("event") == "joining":
         raise ClusterError(
             f"no Ray cluster answered within {JOIN_TIMEOUT_S} s",
@@ -115,7 +124,7 @@ def drive(target: Target, request: dict[str, Any], on_event: Callable[[dict[str,
         if isinstance(error, EngineError) and target.lab is not None and (causes := root_causes(target.lab)):
             error.remedy = "the engine's own words:\n     " + "\n     ".join(causes)
         raise error
-    if process.returncode or not last:
+    if process.returncode or last.get("event") not in _ANSWERS:
         raise ClusterError(
             f"the driver on the cluster ended with status {process.returncode}",
             where="serving",
@@ -134,6 +143,21 @@ def _end(process: subprocess.Popen[str]) -> None:
             continue
 
 
+def _lab_is_gone(lab: LabState) -> bool:
+    """True where the lab that we started on is no longer there; a host that is going takes a moment."""
+    deadline = time.monotonic() + _GOING_S
+    while time.monotonic() < deadline:
+        if not all(host.alive for host in lab.hosts):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+_GOING_S = 3.0
+_HINT_UNTIL_S = 40  # the hint comes once, with the first such line
+_PATIENCE = "one to three minutes are usual on two cores, `spanwise lab logs HOST` shows what they do"
+
+
 def _words(event: dict[str, Any]) -> str:
     """One line for people about one event."""
     match event["event"]:
@@ -144,7 +168,12 @@ def _words(event: dict[str, Any]) -> str:
         case "submitted":
             return "gangs submitted to Ray Serve; engines start (the slow part is importing vLLM)"
         case "waiting":
-            return f"engines are still starting after {event['after_s']} s (about 100 s are usual on two cores)"
+            hint = f"; {_PATIENCE}" if event["after_s"] < _HINT_UNTIL_S else ""
+            return f"engines are still starting after {event['after_s']} s{hint}"
+        case "serving":
+            return "these plans are served already, nothing to do"
+        case "replacing":
+            return f"replacing what is served: {', '.join(event['gangs'])}"
         case "deployment":
             return f"{event['name']} is {'starting' if event['state'] == 'UPDATING' else event['state'].lower()}"
         case _:

@@ -141,6 +141,11 @@ def _lab_for(plans: list[Plan], port: int, progress: Progress) -> bring.Leash:
             where="up",
             remedy="plan for fewer hosts (hardware.hosts: host-1, host-2, ...), or use a Ray cluster with --ray",
         )
+    fabrics = sorted({found.expected.fabric for found in plans} - {"none"})
+    if hosts > 1 and fabrics:
+        progress(
+            f"links are not limited to {', '.join(fabrics)}: `spanwise lab up --link NAME --scale S` first shapes them"
+        )
     spec = LabSpec(hosts=hosts, gpus_per_host=gpus, link="unlimited", made_by="up")
     return bring.up(spec, port=port, progress=progress)
 
@@ -170,11 +175,11 @@ def serve(
 
 
 def stop(ray_address: str | None) -> dict[str, bool]:
-    """Stop the models; the lab too where `up` or the demo made it."""
+    """Stop the models; the lab too where `up` or the demo made it. ``lab_left``: one is up that somebody made by hand."""
     target = existing_target(ray_address)
     if target is None:
-        return {"models": False, "lab": False}
+        return {"models": False, "lab": False, "lab_left": False}
     if target.lab is not None and target.lab.spec.made_by != "lab":
         bring.down()
-        return {"models": True, "lab": True}
-    return {"models": remove(target), "lab": False}
+        return {"models": True, "lab": True, "lab_left": False}
+    return {"models": remove(target), "lab": False, "lab_left": target.lab is not None}

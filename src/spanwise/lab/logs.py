@@ -14,6 +14,7 @@ _LOGS = "ray/session_latest/logs"
 # vLLM and Ray prefix their lines: "(EngineCore pid=1) ERROR 11-24 … [core.py:1] ValueError: …".
 _PREFIX = re.compile(r"^(?:\([^)]*\)\s*)*(?:(?:ERROR|WARNING|INFO)\s+\S+\s+\S+\s+(?:\[[^\]]*\]\s*)?)?")
 _EXCEPTION = re.compile(r"^[A-Za-z_.]*(?:Error|Exception|Exit|Killed)\b.*: .+")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # Lines that only pass on what another process said.
 _ECHOES = (
     "Engine core initialization failed",
@@ -25,10 +26,13 @@ _ECHOES = (
 
 
 def raw(state: LabState, host_name: str, last_lines: int = 400) -> str:
-    """The last lines of every engine and Serve log of one host."""
+    """The last lines of every engine and Serve log of one host, each under a line ``==> file <==``."""
     host = state.host(host_name)
     directory = enter.host_environment(state, host)["TMPDIR"]
-    script = f"cd {directory}/{_LOGS} 2>/dev/null && tail -qn {last_lines} worker-*.out worker-*.err serve/*.log 2>/dev/null; true"
+    files = "worker-*.out worker-*.err serve/*.log"
+    script = (
+        f"cd {directory}/{_LOGS} 2>/dev/null && for f in {files}; do [ -s $f ] && tail -vn {last_lines} $f; done; true"
+    )
     process = enter.start(
         state,
         host,
@@ -44,7 +48,7 @@ def raw(state: LabState, host_name: str, last_lines: int = 400) -> str:
         enter.end(process)
         return ""
     # A log may hold anything; what reaches a terminal are characters and line ends.
-    return "".join(character for character in text if character.isprintable() or character in "\n\t")
+    return "".join(c for c in _COLOUR.sub("", text) if c.isprintable() or c in "\n\t")
 
 
 def exceptions(lines: Iterable[str]) -> list[str]:

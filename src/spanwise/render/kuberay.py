@@ -64,7 +64,7 @@ def render_kuberay(plans: Sequence[Plan], options: RenderOptions) -> tuple[Rende
         raise InputError(
             "runtime spanwise needs an image that holds spanwise, and none is published",
             where="--image",
-            remedy=f"build one on Ray {RAY_VERSION} with `pip install spanwise[gpu]`, and name it with --image",
+            remedy=f"build one on Ray {RAY_VERSION} with `pip install '.[gpu]'` from a checkout, and name it with --image",
         )
     header = [
         *provenance(plans),

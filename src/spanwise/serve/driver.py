@@ -135,6 +135,13 @@ def deploy(request: dict[str, Any]) -> None:
     check_gpus(nodes, plans)
     say("connected", hosts=len([node for node in nodes if node["Alive"]]), after_s=round(time.time() - started, 1))
 
+    if (served := _served(serve)) is not None:
+        if served == {gang.id: plan.hash for plan in plans for gang in plan.gangs}:
+            say("serving", gangs=sorted(served))
+            say("ready", gangs=placement(serve, nodes, plans), after_s=round(time.time() - started, 1))
+            return
+        say("replacing", gangs=sorted(served))
+
     from spanwise.serve.application import build_application
 
     serve.start(http_options={"host": request["http_host"], "port": request["http_port"], "location": "HeadOnly"})
@@ -149,6 +156,19 @@ def deploy(request: dict[str, Any]) -> None:
         serve.delete(APPLICATION)
         raise
     say("ready", gangs=gangs, after_s=round(time.time() - started, 1))
+
+
+def _served(serve: Any) -> dict[str, str] | None:
+    """Plan hash per gang that is served and healthy; None where nothing is, or it is not ready."""
+    application = serve.status().applications.get(APPLICATION)
+    if application is None or str(application.status.value) != "RUNNING":
+        return None
+    found = {}
+    for name in application.deployments:
+        if name.startswith(GANG_PREFIX):
+            described = serve.get_deployment_handle(name, APPLICATION).describe.remote().result(timeout_s=60)
+            found[name.removeprefix(GANG_PREFIX)] = str(described.get("plan_hash"))
+    return found
 
 
 def status(request: dict[str, Any]) -> None:
@@ -171,15 +191,15 @@ def status(request: dict[str, Any]) -> None:
         gangs.append(
             {
                 "id": name.removeprefix(GANG_PREFIX),
-                "model": described.get("model", "unknown"),
-                "plan_hash": described.get("plan_hash", "unknown"),
-                "domain": described.get("domain", "unknown"),
+                "model": described.get("model"),
+                "plan_hash": described.get("plan_hash"),
+                "domain": described.get("domain"),
                 "epoch": described.get("epoch", 0),
-                "state": state.lower(),
+                "state": "starting" if state == "UPDATING" else state.lower(),
                 "ranks": gang_ranks(serve, host_of, name) if state == "HEALTHY" else [],
             }
         )
-    say("status", gangs=gangs, models=sorted({gang["model"] for gang in gangs}))
+    say("status", gangs=gangs, models=sorted({gang["model"] for gang in gangs if gang["model"]}))
 
 
 def remove(request: dict[str, Any]) -> None:

@@ -24,13 +24,14 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --q
 # Tests and the lab start `spanwise` and `python` by name, on emulated hosts too.
 RUN   := PATH="$(BIN):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 
-.PHONY: help demo test check env clean
+.PHONY: help demo test check accuracy env clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the whole journey on this machine with a real small model (Linux)"
 	@echo "make test    all tests; on macOS and Windows those of the pure rooms"
 	@echo "make check   format, lint, types, import contracts"
+	@echo "make accuracy  write docs/accuracy.md from what was measured"
 	@echo "make env     only make the environment ($(VENV))"
 	@echo "make clean   remove .venv and what tools left in the checkout"
 
@@ -70,6 +71,9 @@ check: $(STAMP)
 	@$(RUN) ruff check .
 	@$(RUN) mypy
 	@$(RUN) lint-imports
+
+accuracy: $(STAMP)
+	@$(RUN) python tools/accuracy.py
 
 # Only the default environment: one that VENV= names may be yours.
 clean:

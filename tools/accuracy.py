@@ -17,10 +17,10 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the tests know where measurements lie
 
-from spanwise.estimate.memory import replica_memory  # noqa: E402
-from spanwise.estimate.points import Point, answer  # noqa: E402
-from spanwise.estimate.serving import Load, Service, observe  # noqa: E402
-from tests.unit.estimate.measured import ONE, Measured, ours, reference  # noqa: E402
+from spanwise.estimate.memory import replica_memory
+from spanwise.estimate.points import Point, answer
+from spanwise.estimate.serving import Load, Service, observe
+from tests.unit.estimate.measured import ONE, Measured, ours, reference
 
 BATCHED, SEQUENCES = 8192, 1024
 HEAD = """# Accuracy

@@ -134,7 +134,7 @@ def test_nothing_runs(spanwise: CommandLine) -> None:
     status = spanwise("status", "--json")
     assert status.code == 1
     assert status.document == {"endpoint": None, "models": [], "gangs": []}
-    assert spanwise("down", "--json").document == {"models": False, "lab": False}
+    assert spanwise("down", "--json").document == {"models": False, "lab": False, "lab_left": False}
 
 
 def test_unwritable_state_directory(spanwise: CommandLine, tmp_path: Path) -> None:

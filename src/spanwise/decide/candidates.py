@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from dataclasses import replace as dataclass_replace
 from functools import cached_property
@@ -10,11 +11,20 @@ from typing import TYPE_CHECKING
 from spanwise.estimate.layout import Layout, fits_nodes, valid_tensor_parallel
 from spanwise.estimate.memory import Memory, StageMemory, replica_memory, stage_memory
 from spanwise.estimate.rates import Rates, rates
-from spanwise.estimate.serving import MAX_SEQUENCES, MAX_SEQUENCES_BIG, Load, Service, observe, serve
+from spanwise.estimate.serving import (
+    HEADROOM,
+    MAX_SEQUENCES,
+    MAX_SEQUENCES_BIG,
+    Load,
+    Service,
+    observe,
+    saturation,
+    serve,
+)
 from spanwise.estimate.step import Costs, costs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from spanwise.facts.book import GpuFacts, LinkFacts
     from spanwise.facts.dtypes import WeightFormat
@@ -130,6 +140,10 @@ class Judge:
         self._cuts: dict[Layout, tuple[Costs, tuple[StageMemory, ...]]] = like._cuts if like and shares else {}
         self._made: dict[tuple[Layout, int], tuple[Costs, Memory]] = {}
         self._confirmed: dict[tuple[Layout, int, int], Candidate] = {}
+        same_rates = (
+            shares and like is not None and (like.question.gpu, like.question.fabric) == (question.gpu, question.fabric)
+        )
+        self._tops: dict[tuple[Layout, int, int, int], float] = like._tops if like and same_rates else {}
         self.max_sequences = default_max_sequences(question.gpu)
 
     def best_confirmed(self) -> Candidate | None:
@@ -171,10 +185,37 @@ class Judge:
                     continue
             if not self.could_hold(layout):
                 continue
+            if best is not None and best.tier == 0 and self._least_gpus(layout) > best.gpus:
+                continue
             candidate = self.judge(layout)
             if candidate.tier < 3 and (best is None or candidate.key < best.key):
                 best = candidate
         return best
+
+    def _least_gpus(self, layout: Layout) -> int:
+        """GPUs below which this layout certainly does not carry the load; cheap."""
+        _, memory = self.cut(layout, tokens := default_batched_tokens(self.question.gpu))
+        if not memory.fits or memory.kv_capacity_tokens < self.question.max_model_len:
+            return layout.world_size
+        return layout.world_size * self._fewest(layout, tokens)
+
+    def _fewest(self, layout: Layout, batched_tokens: int) -> int:
+        """Replicas below which the load is certainly not carried."""
+        work = self.question.workload
+        if work.request_rate_per_s is None:
+            return 1
+        key = (layout, batched_tokens, work.input_tokens, work.output_tokens)
+        if key not in self._tops:
+            cut, memory = self.cut(layout, batched_tokens)
+            self._tops[key] = saturation(
+                self.rates,
+                cut,
+                Load(input_tokens=work.input_tokens, output_tokens=work.output_tokens),
+                kv_capacity_tokens=memory.kv_capacity_tokens,
+                batched_tokens=batched_tokens,
+                max_sequences=self.max_sequences,
+            )
+        return max(1, math.ceil(work.request_rate_per_s / (HEADROOM * self._tops[key]) - 1e-9))
 
     def could_hold(self, layout: Layout) -> bool:
         """False where all ranks together cannot hold one copy of the weights: cheap, and never wrongly false."""
@@ -185,7 +226,7 @@ class Judge:
         """One layout with the fewest replicas that do, or with exactly ``replicas``."""
         tokens = default_batched_tokens(self.question.gpu)
         first = self._judge(layout, replicas, tokens)
-        if tokens == _BATCHED_SMALL or first.tier == 0:
+        if tokens == _BATCHED_SMALL or (first.service is not None and first.service.sustained):
             return first
         # Fewer tokens per step leave more memory to the KV cache.
         second = self._judge(layout, replicas, _BATCHED_SMALL)
@@ -233,11 +274,19 @@ class Judge:
             tier, badness = self._tier(service, count)
             return Candidate(layout, count, memory, batched_tokens, service, tier, badness)
 
-        full = at(most)
         if fixed or most == 1:
-            return full
-        # More replicas never do worse, so the fewest that do as well are found by halving.
-        low, high, found = 1, most, full
+            return at(most)
+        low = self._fewest(layout, batched_tokens)
+        if low >= most:
+            return self._as_few(at(most), at)
+        first = at(low)
+        if first.tier == 0:
+            return first
+        full = at(most)
+        # More replicas never do worse, so the fewest that do as well are found by halving; fewer than the load needs are not tried.
+        high, found = most, full
+        if (first.tier, first.badness) <= (full.tier, full.badness * 1.05):
+            return first
         while low < high:
             middle = (low + high) // 2
             candidate = at(middle)
@@ -246,6 +295,14 @@ class Judge:
             else:
                 low = middle + 1
         return found
+
+    @staticmethod
+    def _as_few(full: Candidate, at: Callable[[int], Candidate]) -> Candidate:
+        """Where even all replicas do not carry the load: the fewest that come within a twentieth of that."""
+        if full.tier != 2 or full.replicas == 1:
+            return full
+        fewer = at(max(1, math.ceil(full.replicas / 1.05)))
+        return fewer if (fewer.tier, fewer.badness) <= (full.tier, full.badness * 1.05) else full
 
     def serve(
         self,

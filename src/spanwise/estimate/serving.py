@@ -33,6 +33,7 @@ MAX_SEQUENCES_BIG = 1024
 # Requests of a replayed Poisson stream; a closed loop is replayed for this many rounds of its concurrency, all counted, as a
 # benchmark of that length would.
 _STREAM_REQUESTS, _ROUNDS, _FEWEST, _MOST = 400, 3, 32, 3072
+_MOST_ITERATIONS = 40
 # A queue close to saturation is not a service: the judgement keeps this share of the saturation point.
 HEADROOM = 0.9
 
@@ -134,33 +135,9 @@ def serve(
     max_sequences: int = MAX_SEQUENCES,
 ) -> Service:
     """One replica under ``load``, by formula: what a search over many layouts can afford."""
+    slots, step = _filling(rates, cut, load, kv_capacity_tokens, batched_tokens, max_sequences)
     prompt, out = load.input_tokens, load.output_tokens
-    # Beyond this many the token budget has no room for the prompts that replace finished requests.
-    crowd = max(1.0, batched_tokens / (1 + prompt / out))
-    slots = float(max(1, min(max_sequences, kv_capacity_tokens // (prompt + out), crowd)))
     context = prompt + out / 2
-    stages = len(cut.stages)
-
-    def step(batch: float) -> float:
-        micro = max(1.0, min(float(stages), batch))
-        share = batch / micro
-        tokens = share * prompt / out
-        lump = min(max(float(prompt), tokens), max(1.0, batched_tokens - share))
-        often = min(1.0, tokens / lump)
-        plain = step_time(rates, cut, Work(decodes=share, context=context))
-        mixed = step_time(
-            rates,
-            cut,
-            Work(
-                decodes=share,
-                context=context,
-                chunks=((lump, max(0.0, prompt - lump) / 2),),
-                finished=max(1, round(lump / prompt)),
-            ),
-        )
-        latency = plain.latency + often * (mixed.latency + rates.request_overhead - plain.latency)
-        bottleneck = plain.bottleneck + often * (mixed.bottleneck + rates.request_overhead - plain.bottleneck)
-        return max(latency, micro * bottleneck) + batch * rates.sequence_overhead
 
     def rate(batch: float) -> float:
         return batch / (out * step(max(1.0, batch)))
@@ -182,11 +159,12 @@ def serve(
                 max_requests_per_s=top,
                 in_flight=slots,
             )
-        batch = _solve(rate, wanted, slots)
+        batch = _in_flight(step, wanted * out, slots)
         busy = min(0.99, wanted * occupancy)
         wait = busy * occupancy / (2 * (1 - busy))
         tail = wait / busy * math.log(busy / 0.05) if busy > 0.05 else 0.0
         token = step(max(1.0, batch))
+        batch = wanted * out * token  # Little's law; a jump of T leaves the solution between two sides
         # A new request waits for the step that runs and the one planned behind it, where any request is running.
         ahead = 1.5 * token * min(1.0, batch)
         return Service(
@@ -236,13 +214,67 @@ def serve(
     )
 
 
-def _solve(rate: Callable[[float], float], wanted: float, slots: float) -> float:
-    """The batch at which ``rate`` reaches ``wanted``; the rate rises with the batch."""
-    low, high = 0.0, slots
-    for _ in range(18):
-        middle = (low + high) / 2
-        if rate(middle) < wanted:
-            low = middle
+def saturation(
+    rates: Rates, cut: Costs, load: Load, *, kv_capacity_tokens: int, batched_tokens: int, max_sequences: int
+) -> float:
+    """Requests per second that one replica carries at most, by formula; of ``load`` only the lengths count."""
+    slots, step = _filling(rates, cut, load, kv_capacity_tokens, batched_tokens, max_sequences)
+    return slots / (load.output_tokens * step(slots))
+
+
+def _filling(
+    rates: Rates, cut: Costs, load: Load, kv_capacity_tokens: int, batched_tokens: int, max_sequences: int
+) -> tuple[float, Callable[[float], float]]:
+    """How many requests decode at once at most, and the mean step T(B) (see the module's head)."""
+    prompt, out = load.input_tokens, load.output_tokens
+    # Beyond this many the token budget has no room for the prompts that replace finished requests.
+    crowd = max(1.0, batched_tokens / (1 + prompt / out))
+    slots = float(max(1, min(max_sequences, kv_capacity_tokens // (prompt + out), crowd)))
+    context, stages = prompt + out / 2, float(len(cut.stages))
+
+    def step(batch: float) -> float:
+        micro = max(1.0, min(stages, batch))
+        share = batch / micro
+        tokens = share * prompt / out
+        lump = min(max(float(prompt), tokens), max(1.0, batched_tokens - share))
+        often = min(1.0, tokens / lump)
+        plain = step_time(rates, cut, Work(decodes=share, context=context))
+        chunk = (lump, max(0.0, prompt - lump) / 2)
+        mixed = step_time(
+            rates,
+            cut,
+            Work(decodes=share, context=context, chunks=(chunk,), finished=max(1, round(lump / prompt))),
+        )
+        latency = plain.latency + often * (mixed.latency + rates.request_overhead - plain.latency)
+        bottleneck = plain.bottleneck + often * (mixed.bottleneck + rates.request_overhead - plain.bottleneck)
+        return max(latency, micro * bottleneck) + batch * rates.sequence_overhead
+
+    return slots, step
+
+
+def _in_flight(step: Callable[[float], float], tokens_per_s: float, slots: float) -> float:
+    """The batch B with B = tokens_per_s x step(B): Little's law for the requests that decode.
+
+    ``tokens_per_s`` is at most what ``slots`` requests make. False position with halved ends (Illinois), to a relative 1e-4.
+    """
+    low, low_miss = 1.0, 1.0 - tokens_per_s * step(1.0)
+    if low_miss >= 0.0:
+        return 1.0 - low_miss
+    high, high_miss = slots, slots - tokens_per_s * step(slots)
+    side = 0
+    for _ in range(_MOST_ITERATIONS):
+        if high_miss <= 0.0 or high - low <= 1e-4 * high:
+            break
+        middle = (low * high_miss - high * low_miss) / (high_miss - low_miss)
+        miss = middle - tokens_per_s * step(middle)
+        if abs(miss) <= 1e-4 * middle:
+            return middle
+        if miss < 0.0:
+            low, low_miss = middle, miss
+            high_miss = high_miss / 2 if side < 0 else high_miss
+            side = -1
         else:
-            high = middle
+            high, high_miss = middle, miss
+            low_miss = low_miss / 2 if side > 0 else low_miss
+            side = 1
     return high

@@ -127,9 +127,9 @@ def _group(layer: LayerFacts, weights: WeightFormat, tensor: int) -> _Group:
     )
 
 
-def stage_s(rates: Rates, stage: _Stage, cut: Costs, work: Work) -> float:
-    """One stage doing ``work``."""
-    tokens, blend = work.tokens, rates.blend
+def stage_s(rates: Rates, stage: _Stage, cut: Costs, work: Work, tokens: float) -> float:
+    """One stage doing ``work``, which is ``tokens`` tokens in all."""
+    blend = rates.blend
     compute = rates.compute(tokens)
     linear = attention = 0.0
     for group in stage.groups:
@@ -194,14 +194,15 @@ class StepTime:
 def step_time(rates: Rates, cut: Costs, work: Work) -> StepTime:
     """One engine step through all stages."""
     total = slowest_stage = 0.0
+    tokens = work.tokens
     for stage, count in cut.distinct:
-        time = stage_s(rates, stage, cut, work)
+        time = stage_s(rates, stage, cut, work, tokens)
         total += count * time
         slowest_stage = max(slowest_stage, time)
     if len(cut.stages) == 1:
         return StepTime(total, total)
     # Llama-like models hand on the hidden state and the residual.
-    hops, slowest = pipeline_hops_s(rates, cut.layout, 2 * work.tokens * cut.hidden_bytes)
+    hops, slowest = pipeline_hops_s(rates, cut.layout, 2 * tokens * cut.hidden_bytes)
     return StepTime(total + hops, slowest_stage + slowest)
 
 

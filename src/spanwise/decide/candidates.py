@@ -15,6 +15,7 @@ from spanwise.estimate.serving import (
     HEADROOM,
     MAX_SEQUENCES,
     MAX_SEQUENCES_BIG,
+    Correction,
     Load,
     Service,
     observe,
@@ -145,9 +146,14 @@ class Judge:
         )
         self._tops: dict[tuple[Layout, int, int, int], float] = like._tops if like and same_rates else {}
         self.max_sequences = default_max_sequences(question.gpu)
+        self.correction: Correction = like.correction if like else Correction()
 
     def best_confirmed(self) -> Candidate | None:
-        """The best layout by the replay's figures: what the formulas find is replayed, and where that disagrees, searched on."""
+        """The best layout by the replay's figures.
+
+        What the formulas find is replayed once. What the replay found corrects the formulas from then on, for this load; where that
+        changes what the layout achieves, the search goes on.
+        """
         found = self.best()
         for _ in range(_MOST_CONFIRMATIONS):
             if found is None or found.service is None:
@@ -168,7 +174,12 @@ class Judge:
             return candidate
         if key not in self._confirmed:
             cut, memory = self.cut(candidate.layout, candidate.batched_tokens)
-            service = self.serve(cut, memory, candidate.batched_tokens, candidate.replicas, replayed=True)
+            ways = (
+                self._serve(function, cut, memory, candidate.batched_tokens, candidate.replicas)
+                for function in (serve, observe)
+            )
+            formula, service = ways
+            self.correction = Correction.between(formula, service)
             tier, badness = self._tier(service, candidate.replicas)
             self._confirmed[key] = dataclass_replace(candidate, service=service, tier=tier, badness=badness)
         return self._confirmed[key]
@@ -187,7 +198,7 @@ class Judge:
                 continue
             if best is not None and best.tier == 0 and self._least_gpus(layout) > best.gpus:
                 continue
-            candidate = self.judge(layout)
+            candidate = self.judge(layout, beat=best)
             if candidate.tier < 3 and (best is None or candidate.key < best.key):
                 best = candidate
         return best
@@ -222,14 +233,17 @@ class Judge:
         usable = self.question.gpu.memory.value * self.question.utilization
         return layout.world_size * usable >= self._weights_bytes
 
-    def judge(self, layout: Layout, replicas: int | None = None) -> Candidate:
-        """One layout with the fewest replicas that do, or with exactly ``replicas``."""
+    def judge(self, layout: Layout, replicas: int | None = None, *, beat: Candidate | None = None) -> Candidate:
+        """One layout with the fewest replicas that do, or with exactly ``replicas``.
+
+        Where it cannot come out better than ``beat``, its replicas are not counted out to the fewest.
+        """
         tokens = default_batched_tokens(self.question.gpu)
-        first = self._judge(layout, replicas, tokens)
+        first = self._judge(layout, replicas, tokens, beat)
         if tokens == _BATCHED_SMALL or (first.service is not None and first.service.sustained):
             return first
         # Fewer tokens per step leave more memory to the KV cache.
-        second = self._judge(layout, replicas, _BATCHED_SMALL)
+        second = self._judge(layout, replicas, _BATCHED_SMALL, beat)
         return second if second.tier < first.tier else first
 
     def cut(self, layout: Layout, batched_tokens: int) -> tuple[Costs, Memory]:
@@ -258,7 +272,9 @@ class Judge:
             made = self._made[layout, batched_tokens] = (cut[0], memory)
         return made
 
-    def _judge(self, layout: Layout, replicas: int | None, batched_tokens: int) -> Candidate:
+    def _judge(
+        self, layout: Layout, replicas: int | None, batched_tokens: int, beat: Candidate | None = None
+    ) -> Candidate:
         cut, memory = self.cut(layout, batched_tokens)
         room = layout.replicas_on(self.question.nodes) - self.question.spares
         fixed = replicas is not None
@@ -282,7 +298,12 @@ class Judge:
         first = at(low)
         if first.tier == 0:
             return first
+        if beat is not None and beat.tier == 0:
+            # Only with as few GPUs: more of them would not win.
+            most = max(low, min(most, beat.gpus // layout.world_size))
         full = at(most)
+        if beat is not None and (full.tier, full.badness) > (beat.tier, beat.badness):
+            return full
         # More replicas never do worse, so the fewest that do as well are found by halving; fewer than the load needs are not tried.
         high, found = most, full
         if (first.tier, first.badness) <= (full.tier, full.badness * 1.05):
@@ -311,10 +332,19 @@ class Judge:
         batched_tokens: int,
         replicas: int,
         case: Rates | None = None,
-        *,
-        replayed: bool = False,
     ) -> Service:
-        """One of ``replicas`` replicas under its share of the load: by formula, or replayed."""
+        """One of ``replicas`` replicas under its share of the load, by formula, corrected by what was replayed."""
+        return self.correction.of(self._serve(serve, cut, memory, batched_tokens, replicas, case))
+
+    def _serve(
+        self,
+        way: Callable[..., Service],
+        cut: Costs,
+        memory: Memory,
+        batched_tokens: int,
+        replicas: int,
+        case: Rates | None = None,
+    ) -> Service:
         work = self.question.workload
         load = Load(
             input_tokens=work.input_tokens,
@@ -322,7 +352,7 @@ class Judge:
             rate_per_s=None if work.request_rate_per_s is None else work.request_rate_per_s / replicas,
             concurrency=None if work.concurrency is None else max(1.0, -(-work.concurrency // replicas)),
         )
-        return (observe if replayed else serve)(
+        return way(
             case or self.rates,
             cut,
             load,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from spanwise.decide.types import MemoryBudget, Predicted, StageBudget
 from spanwise.estimate.rates import CASES, rates
-from spanwise.estimate.serving import Service
 
 if TYPE_CHECKING:
     from spanwise.decide.candidates import Candidate, Judge, Question
+    from spanwise.estimate.serving import Service
     from spanwise.facts.book import GpuFacts
     from spanwise.facts.fact import Fact
 
@@ -44,25 +43,19 @@ def budget(judge: Judge, candidate: Candidate) -> MemoryBudget:
 
 
 def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
-    """What the candidate does, replayed; ranges from taking every rate at its best and at its worst.
+    """What the candidate does; ranges from taking every rate at its best and at its worst.
 
-    The ranges of an alternative that was not chosen come from the formulas, scaled to its replayed figures: a replay for each would cost
-    more than they are worth.
+    The chosen layout is replayed; the formulas answer for the others and for the ends of the ranges, corrected by what that replay found.
     """
     question = judge.question
     if candidate.service is None:
         return None
     cut, memory = judge.cut(candidate.layout, candidate.batched_tokens)
-    chosen = candidate is judge.confirm(candidate)
-    candidate = judge.confirm(candidate)
-    cases: list[Service] = []
-    for case in CASES:
+    cases: list[Service] = [candidate.service]
+    for case in CASES[1:]:
         used = rates(question.gpu, question.fabric, question.weights, case)
-        cases.append(judge.serve(cut, memory, candidate.batched_tokens, candidate.replicas, used, replayed=chosen))
-    expected = candidate.service
-    assert expected is not None
-    if not chosen:
-        cases = [_scaled(item, cases[0], expected) for item in cases]
+        cases.append(judge.serve(cut, memory, candidate.batched_tokens, candidate.replicas, used))
+    expected = cases[0]
     count, out = candidate.replicas, question.workload.output_tokens
 
     def spread(values: list[float | None], scale: float) -> tuple[float, float] | None:
@@ -108,16 +101,6 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         uncertainty={key: value for key, value in ranges.items() if value is not None},
         caveats=tuple(caveats),
     )
-
-
-def _scaled(item: Service, formula: Service, replayed: Service) -> Service:
-    """``item`` moved by what the replay found against the formula, in each figure."""
-    moved = {}
-    for field in fields(Service):
-        value, base, truth = (getattr(one, field.name) for one in (item, formula, replayed))
-        if all(isinstance(part, float) for part in (value, base, truth)) and base > 0:
-            moved[field.name] = value * truth / base
-    return replace(item, **moved)
 
 
 def used_facts(question: Question) -> tuple[Fact, ...]:

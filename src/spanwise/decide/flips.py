@@ -117,7 +117,8 @@ def _answer(judge: Judge, question: Question) -> tuple[str, str]:
 def _search(
     judge: Judge, best: Candidate | None, change: Callable[[float], Question], factors: tuple[float, ...]
 ) -> tuple[float, str, str] | None:
-    """The smallest factor (coarse, then halved in its logarithm to 4 %) whose verdict differs."""
+    """The smallest factor (coarse, then halved in its logarithm to 4 %, with many GPUs to 15 %) whose verdict differs."""
+    fineness = 0.04 if judge.question.gpus <= _MANY_GPUS else 0.15
     now = "infeasible"
     if best is not None:
         now = "one_gpu" if best.layout.world_size == 1 else "one_node" if best.layout.nodes == 1 else "multi_node"
@@ -128,7 +129,7 @@ def _search(
             same = factor
             continue
         other = factor
-        while abs(math.log(other / same)) > 0.04:
+        while abs(math.log(other / same)) > fineness:
             middle = math.sqrt(other * same)
             between, words = _answer(judge, change(middle))
             if between == now:

@@ -32,7 +32,7 @@ MAX_SEQUENCES = 256
 MAX_SEQUENCES_BIG = 1024
 # Requests of a replayed Poisson stream; a closed loop is replayed for this many rounds of its concurrency, all counted, as a
 # benchmark of that length would.
-_STREAM_REQUESTS, _ROUNDS, _FEWEST, _MOST = 400, 3, 32, 3072
+_STREAM_REQUESTS, _ROUNDS, _FEWEST, _MOST = 300, 3, 32, 3072
 _MOST_ITERATIONS = 40
 # A queue close to saturation is not a service: the judgement keeps this share of the saturation point.
 HEADROOM = 0.9
@@ -123,6 +123,31 @@ def observe(
         steady_tpot_s=seen.mean_tpot_s(skip=steady),
         preemptions=seen.preemptions,
     )
+
+
+_CLIENT_TIMES = ("ttft_s", "ttft_p95_s", "tpot_s", "tpot_p95_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What the replay of one layout found against its formula, for the times a client sees: carried over to others of the same load."""
+
+    factors: tuple[tuple[str, float], ...] = ()
+
+    @classmethod
+    def between(cls, formula: Service, replayed: Service) -> Correction:
+        """From the same layout both ways."""
+        found = []
+        for name in _CLIENT_TIMES:
+            said, seen = getattr(formula, name), getattr(replayed, name)
+            if said and seen:
+                found.append((name, seen / said))
+        return cls(tuple(found))
+
+    def of(self, formula: Service) -> Service:
+        """The formula's answer, corrected."""
+        moved = {name: value * factor for name, factor in self.factors if (value := getattr(formula, name)) is not None}
+        return replace(formula, **moved)
 
 
 def serve(

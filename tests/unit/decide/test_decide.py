@@ -207,13 +207,24 @@ def test_absurd_sizes_are_answered_in_time():
     assert time.process_time() - start < 20
 
 
-def test_a_thousand_gpus_take_a_second():
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        (LLAMA_8B, {"rate": 1000}),
+        ("meta-llama/Llama-3.1-405B", {"rate": 20}),
+        (LLAMA_70B, {"rate": 100, "objectives": {"ttft_p95_ms": 300, "tpot_p95_ms": 12}}),
+    ],
+)
+def test_a_thousand_gpus_take_a_second(model, more):
+    """The promise is one second of wall time on an idle core; the bound here leaves room for a busy machine."""
     import time
 
     start = time.process_time()
-    assert ask(LLAMA_8B, per_node=8, nodes=128, fabric="ib-ndr-400g", rate=1000).verdict == "one_gpu"
+    verdict = ask(model, per_node=8, nodes=128, fabric="ib-ndr-400g", **more)
     spent = time.process_time() - start
-    print(f"1,024 GPUs: {spent:.2f} s of CPU")
+    assert verdict.chosen is not None
+    assert verdict.chosen.gpus <= 1024
+    print(f"1,024 GPUs, {model}: {spent:.2f} s of CPU")
     assert spent < 5
 
 

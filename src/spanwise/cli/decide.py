@@ -42,7 +42,7 @@ def decide(
     if as_json:
         frame.print_json(verdict.as_json())
     else:
-        typer.echo(show(intent, verdict, found.source))
+        frame.echo(show(intent, verdict, found.source))
 
 
 _HEADLINES = {

@@ -63,7 +63,7 @@ def demo(
     if as_json:
         frame.print_json(document(report))
     else:
-        typer.echo(summary(report))
+        frame.echo(summary(report))
 
 
 def document(report: Report) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def diff(
         )
         return
     if not differences:
-        typer.echo("no difference")
+        frame.echo("no difference")
         return
     rows = [
         (item.path, _shown(item.a, item.change == "only_b"), _shown(item.b, item.change == "only_a"))
@@ -49,7 +49,7 @@ def diff(
     rows.insert(0, ("", first, second))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for path, left, right in rows:
-        typer.echo(f"{path:<{widths[0]}}  {left:<{widths[1]}}  {right}".rstrip())
+        frame.echo(f"{path:<{widths[0]}}  {left:<{widths[1]}}  {right}".rstrip())
 
 
 def _shown(value: Any, absent: bool) -> str:

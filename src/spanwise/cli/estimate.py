@@ -116,13 +116,13 @@ def estimate(
         )
         return
     room = f"{memory.kv_capacity_tokens} tokens" if memory.fits else "none: the weights do not fit"
-    typer.echo(
+    frame.echo(
         f"{model} in {weights.name} on {gpu}, TP={tensor} PP={pipeline} over {layout.nodes} node(s); KV cache: {room}"
     )
-    typer.echo(f"{'phase':<8} {'batch':>6} {'context':>9} {'new':>9} {'time ms':>12}  range")
+    frame.echo(f"{'phase':<8} {'batch':>6} {'context':>9} {'new':>9} {'time ms':>12}  range")
     for item in answers:
         point, (low, high) = item.point, item.uncertainty
-        typer.echo(
+        frame.echo(
             f"{point.phase:<8} {point.batch:>6} {point.context_tokens:>9} {point.new_tokens:>9} {item.time_ms:>12.2f}  "
             f"{low:.2f} to {high:.2f}"
         )

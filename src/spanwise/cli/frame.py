@@ -39,9 +39,21 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
+def printable(text: str) -> str:
+    """``text`` as a terminal may show it: a name out of a stranger's file must not move the cursor or turn the line around."""
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def echo(text: str, *, nl: bool = True) -> None:
+    """The answer for people, on standard output."""
+    typer.echo(printable(text), nl=nl)
+
+
 def note(text: str) -> None:
     """One line for people, on standard error."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()
 
 

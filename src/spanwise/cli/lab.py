@@ -158,7 +158,7 @@ def logs(
     if as_json:
         frame.print_json({"host": host, "lines": text.splitlines()})
     else:
-        typer.echo(text, nl=False)
+        frame.echo(text, nl=False)
     if not text:
         frame.note(f"no engine has written a log on {host} yet; logs come with `spanwise up` or the demo")
 
@@ -186,13 +186,13 @@ def _show(state: LabState, as_json: bool) -> None:
     scaled = (
         f" ({state.spec.link} divided by {state.spec.scale:g})" if state.spec.scale != 1 else f" ({state.spec.link})"
     )
-    typer.echo(f"lab of {len(state.hosts)} hosts, isolation {state.isolation}, link rate {rate}{scaled}")
-    typer.echo(f"Ray {state.ray_address} inside the lab; door {state.endpoint} once something is served")
-    typer.echo(f"{'host':<10}{'address':<14}{'domain':<12}{'GPUs':>5}{'sent':>12}{'received':>12}")
+    frame.echo(f"lab of {len(state.hosts)} hosts, isolation {state.isolation}, link rate {rate}{scaled}")
+    frame.echo(f"Ray {state.ray_address} inside the lab; door {state.endpoint} once something is served")
+    frame.echo(f"{'host':<10}{'address':<14}{'domain':<12}{'GPUs':>5}{'sent':>12}{'received':>12}")
     for host in state.hosts:
         carried = links.get(host.name)
         sent, received = (f"{carried[k] / 1e6:.1f} MB" for k in ("sent", "received")) if carried else ("-", "-")
         mark = "" if host.alive else "  gone"
-        typer.echo(f"{host.name:<10}{host.address:<14}{host.domain:<12}{host.gpus:>5}{sent:>12}{received:>12}{mark}")
+        frame.echo(f"{host.name:<10}{host.address:<14}{host.domain:<12}{host.gpus:>5}{sent:>12}{received:>12}{mark}")
     for line in state.cannot_show:
-        typer.echo(f"this kind of lab cannot show {line}")
+        frame.echo(f"this kind of lab cannot show {line}")

@@ -52,9 +52,9 @@ def lint(
         )
     else:
         for finding in findings:
-            typer.echo(f"{finding.file}:{finding.line}: {finding.severity} {finding.code}: {finding.message}")
-            typer.echo(f"    -> {finding.fix}")
-        typer.echo(", ".join(f"{count} {name}{_plural(name, count)}" for name, count in counts.items()))
+            frame.echo(f"{finding.file}:{finding.line}: {finding.severity} {finding.code}: {finding.message}")
+            frame.echo(f"    -> {finding.fix}")
+        frame.echo(", ".join(f"{count} {name}{_plural(name, count)}" for name, count in counts.items()))
     if failed:
         raise typer.Exit(1)
 

@@ -25,7 +25,7 @@ def progress() -> Iterator[Progress]:
     with console.status("starting", spinner="dots") as status:
 
         def say(text: str) -> None:
-            plain = escape(text)  # a path or an address may look like markup
+            plain = escape(frame.printable(text))  # a path or an address may look like markup
             console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {plain}", soft_wrap=True)
             status.update(f"{plain} …")
 

@@ -69,7 +69,7 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"spanwise {__version__}")
+        frame.echo(f"spanwise {__version__}")
         raise typer.Exit
 
 

@@ -92,9 +92,9 @@ def _explain_infeasible(verdict: Verdict, output: str | None, *, as_json: bool) 
     if as_json:
         frame.print_json(verdict.as_json())
     else:
-        typer.echo(f"verdict  {verdict.verdict}")
+        frame.echo(f"verdict  {verdict.verdict}")
         for reason in verdict.reasons:
-            typer.echo(f"  {reason.code}: {reason.text}")
+            frame.echo(f"  {reason.code}: {reason.text}")
     if output is not None:
         left = " (the file that is there belongs to an earlier plan)" if Path(output).exists() else ""
         frame.note(f"no plan was written to {output}{left}: there is none for this intent")
@@ -120,7 +120,7 @@ def _show(plan: Plan) -> None:
     rows.append(("facts", f"{plan.expected.facts_kind}: {plan.expected.gpu}, fabric {plan.expected.fabric}"))
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        typer.echo(f"{name:<{width}}  {text}")
+        frame.echo(f"{name:<{width}}  {text}")
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -67,4 +67,4 @@ def render(
         )
         return
     for path in written:
-        typer.echo(str(path))
+        frame.echo(str(path))

@@ -43,9 +43,9 @@ def up(
     if as_json:
         frame.print_json({"endpoint": target.endpoint, "models": models, "gangs": gangs})
         return
-    typer.echo(f"serving {', '.join(models)} at {target.endpoint}/v1")
+    frame.echo(f"serving {', '.join(models)} at {target.endpoint}/v1")
     _table(gangs)
-    typer.echo(f"ask it: curl {target.endpoint}/v1/models    stop it: spanwise down")
+    frame.echo(f"ask it: curl {target.endpoint}/v1/models    stop it: spanwise down")
 
 
 def status(ray: RayFlag = None, as_json: JsonFlag = False) -> None:
@@ -72,7 +72,7 @@ def status(ray: RayFlag = None, as_json: JsonFlag = False) -> None:
     if as_json:
         frame.print_json(document)
     elif found["gangs"]:
-        typer.echo(f"endpoint {target.endpoint}/v1, models: {', '.join(found['models']) or 'none ready'}")
+        frame.echo(f"endpoint {target.endpoint}/v1, models: {', '.join(found['models']) or 'none ready'}")
         _table(found["gangs"])
     else:
         frame.note("nothing is served; start something with `spanwise up`")
@@ -104,11 +104,11 @@ def down(ray: RayFlag = None, as_json: JsonFlag = False) -> None:
 
 
 def _table(gangs: list[dict[str, Any]]) -> None:
-    typer.echo(f"{'gang':<36}{'rank':>5}{'stage':>7}  {'host':<12}{'address':<14}{'pid':>8}")
+    frame.echo(f"{'gang':<36}{'rank':>5}{'stage':>7}  {'host':<12}{'address':<14}{'pid':>8}")
     for gang in gangs:
         for rank in gang["ranks"]:
-            typer.echo(
+            frame.echo(
                 f"{gang['id']:<36}{rank['rank']:>5}{rank['stage']:>7}  {rank['host']:<12}{rank['address']:<14}{rank['pid']:>8}"
             )
         if not gang["ranks"]:
-            typer.echo(f"{gang['id']:<36} {gang.get('state', 'unknown')}")
+            frame.echo(f"{gang['id']:<36} {gang.get('state', 'unknown')}")

@@ -91,8 +91,8 @@ def parse_intent(text: str, *, where: str = "intent") -> Intent:
         document = yaml.load(text, Loader=_Loader)  # noqa: S506  _Loader is a SafeLoader
     except yaml.YAMLError as error:
         raise IntentError(f"is not YAML: {_one_line(error)}", where=where, remedy=_SEE) from None
-    except (ValueError, RecursionError, OverflowError) as error:
-        # PyYAML lets Python's own complaints through: integers of thousands of digits, impossible dates.
+    except (ValueError, RecursionError, OverflowError, LookupError, TypeError, AttributeError) as error:
+        # PyYAML lets Python's own complaints through: integers of thousands of digits, impossible dates, tags on what they do not fit.
         raise IntentError(f"holds a value that cannot be read: {error}"[:300], where=where, remedy=_SEE) from None
     return intent_from(document, where=where)
 

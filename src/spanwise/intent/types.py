@@ -13,7 +13,7 @@ Dtype = Literal["float32", "bfloat16", "float16", "fp8", "int8", "int4", "awq", 
 # Upper bounds only keep arithmetic sane (no overflow to infinity); they are far above anything that exists.
 _Tokens = Annotated[int, Field(ge=1, le=100_000_000)]
 _Count = Annotated[int, Field(ge=1, le=1_000_000)]
-_Positive = Annotated[float, Field(gt=0, le=1e12)]
+_Positive = Annotated[float, Field(ge=1e-6, le=1e12)]
 _Name = Annotated[str, Field(min_length=1, max_length=4096)]
 
 # A host name as RFC 1123 has it: it becomes a label value and a folder name later on.
@@ -30,7 +30,7 @@ class InlineGpu(_Asked):
     """A GPU described in the intent itself, for hardware the catalogue does not know."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)] = "inline"
-    memory_gib: Annotated[float, Field(gt=0, le=1e6)] = Field(description="GiB (2**30 bytes) the driver reports.")
+    memory_gib: Annotated[float, Field(ge=1e-3, le=1e6)] = Field(description="GiB (2**30 bytes) the driver reports.")
     memory_bandwidth_gb_per_s: _Positive = Field(description="10**9 bytes per second.")
     bf16_tflops: _Positive = Field(description="Dense bfloat16, 10**12 per second, without sparsity.")
     fp8_tflops: _Positive | None = Field(default=None, description="Dense; absent where the GPU has no fp8 units.")
@@ -41,7 +41,9 @@ class InlineFabric(_Asked):
     """A link between nodes described in the intent itself."""
 
     latency_us: Annotated[float, Field(ge=0, le=1e9)] = Field(description="One small message, one way, microseconds.")
-    bandwidth_gbit_per_s: Annotated[float, Field(gt=0, le=1e6)] = Field(description="Per GPU pair in use, 10**9 bit/s.")
+    bandwidth_gbit_per_s: Annotated[float, Field(ge=1e-6, le=1e6)] = Field(
+        description="Per GPU pair in use, 10**9 bit/s."
+    )
 
 
 class Hardware(_Asked):
@@ -86,7 +88,7 @@ class Workload(_Asked):
 
     input_tokens: _Tokens
     output_tokens: _Tokens
-    request_rate_per_s: Annotated[float, Field(gt=0, le=1e7)] | None = None
+    request_rate_per_s: Annotated[float, Field(ge=1e-6, le=1e7)] | None = None
     concurrency: _Count | None = None
     trace: _Name | None = Field(default=None, description="A trace file; used by `scale`.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -75,3 +76,42 @@ def test_output_through_a_link_keeps_the_link(spanwise: CommandLine, tmp_path: P
     assert spanwise("plan", INTENT, "-o", str(loop)).code == 2
     assert loop.is_symlink()
     assert spanwise("plan", INTENT, "-o", "-").code == 2
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+@pytest.mark.parametrize(
+    "line",
+    [
+        'model: "/tmp/\\e[31mx"',
+        '"\\e[2J": 1',
+        'model: "a\\x9b31mb"',
+        'revision: !!bool "x"',
+        'revision: !!python/object/apply:os.system ["id"]',
+        'prices_per_gpu_hour: {"\\e[2J": -1}',
+    ],
+)
+def test_a_strangers_file_neither_moves_the_cursor_nor_is_a_defect(
+    spanwise: CommandLine, tmp_path: Path, line: str, flags: list[str]
+) -> None:
+    intent = tmp_path / "intent.yaml"
+    kept = [
+        row for row in Path(INTENT).read_text().splitlines() if not row.startswith(line.split(":", maxsplit=1)[0] + ":")
+    ]
+    intent.write_text("\n".join([*kept, line]) + "\n")
+    outcome = spanwise("decide", str(intent), *flags)
+    assert outcome.code == 2, outcome.err
+    assert "defect" not in outcome.err
+    assert not any(not c.isprintable() and c not in "\n\t" for c in outcome.out + outcome.err)
+
+
+@pytest.mark.parametrize(
+    "change", [{"request_rate_per_s": "5e-324"}, {"fabric": "{latency_us: 1e9, bandwidth_gbit_per_s: 5e-324}"}]
+)
+def test_figures_that_would_overflow_are_refused(spanwise: CommandLine, tmp_path: Path, change: dict[str, str]) -> None:
+    text = Path(INTENT).read_text()
+    for key, value in change.items():
+        text = re.sub(rf"{key}: .*", f"{key}: {value}", text)
+    (tmp_path / "intent.yaml").write_text(text)
+    outcome = spanwise("decide", str(tmp_path / "intent.yaml"), "--json")
+    assert outcome.code == 2
+    assert next(iter(change)) in outcome.document["what"]

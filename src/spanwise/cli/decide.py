@@ -9,7 +9,7 @@ import typer
 from spanwise.cli import frame
 
 if TYPE_CHECKING:
-    from spanwise.decide.types import Predicted, Verdict
+    from spanwise.decide.types import Failure, Predicted, Verdict
     from spanwise.intent.types import Intent
 
 
@@ -60,6 +60,8 @@ def show(intent: Intent, verdict: Verdict, source: str) -> str:
     lines += _budget(verdict)
     if verdict.predicted is not None:
         lines += ["", "predicted (range: every rate at its best and at its worst)", *_figures(verdict.predicted)]
+    if verdict.failure is not None:
+        lines += ["", *_failure(verdict.failure)]
     if verdict.rejected:
         lines += ["", "rejected"]
         lines += [f"  {item.role.replace('_', ' ')}: [{item.code}] {item.text}" for item in verdict.rejected]
@@ -143,7 +145,30 @@ def _figures(predicted: Predicted) -> list[str]:
         shown = "grows" if value is None else f"{value:.4g}"
         between = "" if spread is None else f"  {spread[0]:.4g} to {spread[1]:.4g}"
         lines.append(f"  {name:<12}{shown:>10} {unit:<9}{between}".rstrip())
+    if predicted.cost_per_hour is not None and predicted.cost_per_million_output_tokens is not None:
+        per_million = predicted.cost_per_million_output_tokens
+        lines.append(
+            f"  {'cost':<12}{predicted.cost_per_hour:>10.4g} per hour, {per_million:.4g} per million output tokens"
+        )
     return lines + [f"  note: {caveat}" for caveat in predicted.caveats]
+
+
+def _failure(failure: Failure) -> list[str]:
+    gone = failure.one_host_takes_replicas
+    lines = [
+        "failure domains",
+        f"  one host takes {gone} replica{'s' if gone > 1 else ''} with it, {failure.one_host_takes_share:.0%} of the capacity; "
+        f"the whole load is carried {failure.availability:.3%} of the time (a host up {failure.host_availability:g} of it)",
+    ]
+    if failure.target is not None:
+        spare = failure.spares_for_target
+        need = (
+            "cannot be reached with spares"
+            if spare is None
+            else f"needs {spare} spare replica{'' if spare == 1 else 's'}"
+        )
+        lines.append(f"  availability {failure.target:g} {need}")
+    return lines
 
 
 def _plain(value: float | int | str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from dataclasses import replace as dataclass_replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -25,12 +25,12 @@ from spanwise.estimate.serving import (
 from spanwise.estimate.step import Costs, costs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from spanwise.facts.book import GpuFacts, LinkFacts
     from spanwise.facts.dtypes import WeightFormat
     from spanwise.facts.model import ModelFacts
-    from spanwise.intent.types import Objectives, Workload
+    from spanwise.intent.types import Objectives, Today, Workload
 
 # vLLM's own default for a server (vllm/engine/arg_utils.py): 8192 tokens per step on GPUs of 70 GiB and more, else
 # 2048.
@@ -57,6 +57,9 @@ class Question:
     max_model_len: int
     utilization: float
     spares: int
+    host_availability: float
+    today: Today | None = None
+    prices: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def gpus(self) -> int:

@@ -86,6 +86,8 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         caveats.append("in the worst case of the range the load is not sustained")
     if not expected.sustained:
         caveats.append("the load is above the saturation point less a tenth: the queue grows, or is long")
+    per_gpu = question.prices.get(question.gpu.name)
+    price = None if per_gpu is None else per_gpu * candidate.gpus
     return Predicted(
         ttft_ms=None if expected.ttft_s is None else expected.ttft_s * 1e3,
         ttft_p95_ms=None if expected.ttft_p95_s is None else expected.ttft_p95_s * 1e3,
@@ -98,6 +100,10 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         steady_ttft_ms=None if expected.steady_ttft_s is None else expected.steady_ttft_s * 1e3,
         steady_tpot_ms=None if expected.steady_tpot_s is None else expected.steady_tpot_s * 1e3,
         preemptions=expected.preemptions * count,
+        cost_per_hour=price,
+        cost_per_million_output_tokens=None
+        if price is None
+        else price / 3600 / (expected.requests_per_s * count * out) * 1e6,
         uncertainty={key: value for key, value in ranges.items() if value is not None},
         caveats=tuple(caveats),
     )

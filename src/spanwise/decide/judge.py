@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from spanwise.decide.alternatives import closest, feasible_by, rejected, widest_inside
 from spanwise.decide.candidates import Candidate, Judge, Question
+from spanwise.decide.failure import HOST_AVAILABILITY, failure
 from spanwise.decide.figures import budget, predicted, used_facts
 from spanwise.decide.flips import flips
 from spanwise.decide.types import (
@@ -17,6 +18,7 @@ from spanwise.decide.types import (
     Verdict,
 )
 from spanwise.decide.words import gib, name_of, shortfall
+from spanwise.decide.worth import worth
 from spanwise.errors import FactsError, IntentError, LayoutError, ModelError
 from spanwise.estimate.layout import Layout, check_layout, stage_layers
 from spanwise.facts.book import FactBook
@@ -101,6 +103,9 @@ def ask(intent: Intent, model: ModelFacts, facts: FactBook) -> Question:
         max_model_len=length if longest is None or intent.max_model_len else min(length, longest),
         utilization=intent.gpu_memory_utilization,
         spares=intent.spares,
+        host_availability=hardware.host_availability or HOST_AVAILABILITY,
+        today=intent.today,
+        prices=intent.prices_per_gpu_hour or {},
     )
 
 
@@ -218,13 +223,16 @@ def _verdict(
         max_num_batched_tokens=best.batched_tokens,
         stage_layers=stage_layers(question.model.layers, layout.pipeline_parallel_size),
     )
+    figures = predicted(judge, best)
+    moving = None if figures is None else worth(question, best, figures)
     return Verdict(
         verdict=_span(layout),
         justified=justified,
-        reasons=reasons,
+        reasons=(*reasons, moving) if moving else reasons,
         chosen=chosen,
         memory=budget(judge, best),
-        predicted=predicted(judge, best),
+        predicted=figures,
+        failure=failure(question, best),
         flips=() if forced else flips(judge, best),
         rejected=rejected(judge, best, book),
         facts=used_facts(question),

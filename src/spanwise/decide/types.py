@@ -85,7 +85,8 @@ class Predicted:
     """What the deployment will do. ``uncertainty`` holds ranges: every rate taken at its best, and at its worst.
 
     ``ttft_ms`` and its percentile are None where the queue grows without end. A closed loop (``concurrency``) counts all requests of
-    three rounds, the first burst included; ``steady_*`` leave the burst out.
+    three rounds, the first burst included; ``steady_*`` leave the burst out. Costs are in the currency of the intent's
+    ``prices_per_gpu_hour``, None where it has no price for this GPU.
     """
 
     ttft_ms: float | None
@@ -99,6 +100,8 @@ class Predicted:
     steady_ttft_ms: float | None = None
     steady_tpot_ms: float | None = None
     preemptions: int = 0
+    cost_per_hour: float | None = None
+    cost_per_million_output_tokens: float | None = None
     uncertainty: dict[str, Range] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
 
@@ -131,6 +134,21 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What fails together, and what that costs. Shares are of 1; availability is of the whole load."""
+
+    hosts_per_replica: int
+    replicas_per_host: int
+    one_host_takes_replicas: int
+    one_host_takes_share: float
+    host_availability: float
+    replica_availability: float
+    availability: float
+    target: float | None
+    spares_for_target: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """Is spreading this model justified, how, and why; ``chosen`` is None for ``infeasible``."""
 
@@ -143,6 +161,7 @@ class Verdict:
     flips: tuple[Flip, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     facts: tuple[Fact, ...] = ()
+    failure: Failure | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The contract's JSON document."""
@@ -157,6 +176,7 @@ class Verdict:
             "flips": [_plain(item) for item in self.flips],
             "rejected": [_plain(item) for item in self.rejected],
             "facts": [fact.as_json() for fact in self.facts],
+            "failure": None if self.failure is None else _plain(self.failure),
         }
 
     @classmethod
@@ -179,6 +199,7 @@ class Verdict:
                 if memory is None
                 else MemoryBudget(**{**memory, "stages": tuple(StageBudget(**stage) for stage in memory["stages"])}),
                 predicted=_predicted(document["predicted"]),
+                failure=None if document.get("failure") is None else Failure(**document["failure"]),
                 flips=tuple(
                     Flip(**{("from_" if key == "from" else key): value for key, value in item.items()})
                     for item in document["flips"]

@@ -54,6 +54,9 @@ class Hardware(_Asked):
     nodes: Annotated[int, Field(ge=1, le=100_000)] = 1
     fabric: _Name | InlineFabric | None = Field(default=None, description="Between nodes; needed when nodes > 1.")
     hosts: tuple[str, ...] | None = Field(default=None, description="Names of the nodes, in order.")
+    host_availability: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Share of the time that one host is up; None: an assumption (decide/failure.py)."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -109,6 +112,10 @@ class Objectives(_Asked):
 
     ttft_p95_ms: _Positive | None = None
     tpot_p95_ms: _Positive | None = None
+    availability: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Share of the time in which the whole load is to be carried; counts spares, chooses no layout.",
+    )
 
 
 class Today(_Asked):

@@ -1,0 +1,83 @@
+"""Failure-domain arithmetic against counting by hand, and whether moving is worth it."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spanwise.decide.failure import at_least, spares_for
+from tests.unit.decide.asking import LLAMA_8B, ask, codes
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    needed=st.integers(1, 6),
+    spare=st.integers(0, 4),
+    group=st.integers(1, 4),
+    up=st.sampled_from([0.5, 0.9, 0.99, 1.0]),
+)
+def test_availability_is_what_counting_every_case_says(needed, spare, group, up):
+    kept = needed + spare
+    groups = [group] * (kept // group) + ([kept % group] if kept % group else [])
+    total = 0.0
+    for states in product((0, 1), repeat=len(groups)):
+        alive = sum(size for size, state in zip(groups, states, strict=True) if state)
+        chance = 1.0
+        for state in states:
+            chance *= up if state else 1 - up
+        total += chance if alive >= needed else 0.0
+    assert at_least(needed, kept, group, up) == pytest.approx(total, abs=1e-12)
+
+
+def test_spares_are_the_fewest_that_keep_the_target():
+    for group in (1, 2):
+        found = spares_for(0.9999, 4, group, 0.99)
+        assert at_least(4, 4 + found, group, 0.99) >= 0.9999
+        assert at_least(4, 4 + found - 1, group, 0.99) < 0.9999
+    assert spares_for(0.9, 1, 1, 0.99) == 0
+
+
+def test_a_verdict_says_what_a_host_takes_with_it():
+    verdict = ask(rate=4, objectives={"availability": 0.999})
+    failure = verdict.failure
+    assert failure.hosts_per_replica == 1
+    assert failure.one_host_takes_share == 1.0
+    assert failure.availability == pytest.approx(0.99)
+    assert failure.spares_for_target == 1
+    split = ask("meta-llama/Llama-3.1-405B", per_node=8, nodes=2, fabric="ib-ndr-400g", rate=0.5).failure
+    assert split.hosts_per_replica == 2
+    assert split.replica_availability == pytest.approx(0.99**2)
+
+
+TODAY = {"gpu": "H100-80GB-SXM", "gpus": 1}
+
+
+@pytest.mark.parametrize(
+    ("today", "objectives", "code"),
+    [
+        ({"ttft_p95_ms": 60_000, "tpot_p95_ms": 900}, {"tpot_p95_ms": 50}, "moving_is_worth_it"),
+        ({"tpot_p95_ms": 20}, {"tpot_p95_ms": 50}, "moving_is_not_worth_it"),
+        ({"tpot_p95_ms": 0.1}, {}, "moving_is_not_worth_it"),
+        ({"tpot_p95_ms": 1000}, {}, "moving_is_worth_it"),
+        ({}, {}, "moving_is_unclear"),
+    ],
+)
+def test_moving_is_judged_by_stated_figures(today, objectives, code):
+    prices = {"H100-80GB-SXM": 3.0}
+    verdict = ask(
+        LLAMA_8B, per_node=2, nodes=1, fabric=None, rate=2, objectives=objectives,
+        today={**TODAY, **today}, prices_per_gpu_hour=prices,
+    )  # fmt: skip
+    assert code in codes(verdict)
+    reason = next(reason for reason in verdict.reasons if reason.code == code)
+    assert reason.values["cost_per_hour"] == 3.0 * verdict.chosen.gpus
+    assert verdict.predicted.cost_per_million_output_tokens == pytest.approx(
+        3.0 * verdict.chosen.gpus / 3600 / verdict.predicted.output_tokens_per_s * 1e6
+    )
+
+
+def test_without_today_nothing_is_said_about_moving():
+    assert not [code for code in codes(ask(LLAMA_8B, rate=1)) if code.startswith("moving")]

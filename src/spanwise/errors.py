@@ -16,6 +16,7 @@ One root, three kinds of blame, an exit code for each::
     ├── CheckFailed                    exit 1  the question was answered, and the answer is bad
     │   ├── OutputsDiffer                      two layouts of one model do not say the same
     │   └── MisplacedGang                      a rank runs on another host than planned
+    ├── Interrupted                    exit 130  Ctrl-C or SIGTERM, after cleaning up
     └── OutsideError                   exit 3  something that spanwise does not own failed
         ├── HubError                           the model hub is unreachable or refused
         ├── LabError                           the emulated hosts could not be made or removed
@@ -115,6 +116,12 @@ class OutputsDiffer(CheckFailed):
 
 class MisplacedGang(CheckFailed):
     """A rank runs on another host than planned."""
+
+
+class Interrupted(SpanwiseError):  # noqa: N818 - asked for, not a fault
+    """Ctrl-C or SIGTERM ended the command; the message says what was taken down."""
+
+    exit_code = 130
 
 
 class OutsideError(SpanwiseError):

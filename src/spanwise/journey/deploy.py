@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from spanwise import errors
-from spanwise.errors import ClusterError, EngineError, LabError, SpanwiseError
+from spanwise.errors import ClusterError, EngineError, Interrupted, LabError, SpanwiseError
+from spanwise.journey.events import Progress, Told
 from spanwise.lab import enter
 from spanwise.lab.logs import root_causes
 from spanwise.lab.spec import LabState
 from spanwise.lab.wiring import SERVE_PORT
 from spanwise.plan.types import Plan
 
-Progress = Callable[[str], None]
 JOIN_TIMEOUT_S = 60
 # Events that answer a request; all others are told as they come.
 _ANSWERS = ("ready", "status", "removed", "failed")
@@ -107,7 +107,9 @@ def drive(target: Target, request: dict[str, Any], on_event: Callable[[dict[str,
             watchdog.cancel()
         log.seek(0)
         tail = " | ".join(line.strip() for line in log.read().splitlines()[-4:] if line.strip())
-    if target.lab is not None and last.get("event") not in _ANSWERS and _lab_is_gone(target.lab):
+    # A driver that goes down with the lab may say so in Ray's words first; input that was refused needs no second look.
+    unanswered = last.get("event") not in _ANSWERS or last.get("kind") in ("ClusterError", "EngineError")
+    if target.lab is not None and unanswered and _lab_is_gone(target.lab):
         raise LabError(
             "the lab was taken down meanwhile",
             where="serving",
@@ -143,6 +145,9 @@ def _end(process: subprocess.Popen[str]) -> None:
             continue
 
 
+_GOING_S = 3.0
+
+
 def _lab_is_gone(lab: LabState) -> bool:
     """True where the lab that we started on is no longer there; a host that is going takes a moment."""
     deadline = time.monotonic() + _GOING_S
@@ -153,35 +158,14 @@ def _lab_is_gone(lab: LabState) -> bool:
     return False
 
 
-_GOING_S = 3.0
-_HINT_UNTIL_S = 40  # the hint comes once, with the first such line
-_PATIENCE = "one to three minutes are usual on two cores, `spanwise lab logs HOST` shows what they do"
+def deploy(target: Target, plans: list[Plan], progress: Progress, *, clean_up: bool = False) -> list[dict[str, Any]]:
+    """Serve ``plans`` and check that every rank stands where it was planned; plans that are served already are left alone.
 
-
-def _words(event: dict[str, Any]) -> str:
-    """One line for people about one event."""
-    match event["event"]:
-        case "joining" | "joined":
-            return ""
-        case "connected":
-            return f"connected to Ray: {event['hosts']} hosts"
-        case "submitted":
-            return "gangs submitted to Ray Serve; engines start (the slow part is importing vLLM)"
-        case "waiting":
-            hint = f"; {_PATIENCE}" if event["after_s"] < _HINT_UNTIL_S else ""
-            return f"engines are still starting after {event['after_s']} s{hint}"
-        case "serving":
-            return "these plans are served already, nothing to do"
-        case "replacing":
-            return f"replacing what is served: {', '.join(event['gangs'])}"
-        case "deployment":
-            return f"{event['name']} is {'starting' if event['state'] == 'UPDATING' else event['state'].lower()}"
-        case _:
-            return str(event["event"])
-
-
-def deploy(target: Target, plans: list[Plan], progress: Progress) -> list[dict[str, Any]]:
-    """Serve ``plans`` and check that every rank stands where it was planned.
+    Args:
+        target: Where they run.
+        plans: All that shall be served; what else is served there is replaced.
+        progress: Takes one line per step.
+        clean_up: On an interrupt remove what was submitted; for callers who do not take down the target itself.
 
     Returns:
         The gangs as they are: id, model, plan_hash, ranks (rank, stage, tensor_rank, host, pid, address).
@@ -191,6 +175,7 @@ def deploy(target: Target, plans: list[Plan], progress: Progress) -> list[dict[s
         MisplacedGang: A rank landed elsewhere.
         EngineError: An engine did not start.
         ClusterError: Ray did not answer.
+        Interrupted: With ``clean_up``: what became of the gangs.
     """
     request = {
         "do": "deploy",
@@ -199,9 +184,29 @@ def deploy(target: Target, plans: list[Plan], progress: Progress) -> list[dict[s
         "http_host": target.lab.hosts[0].address if target.lab else "127.0.0.1",
         "http_port": SERVE_PORT,
     }
-    ready = drive(target, request, lambda event: progress(words) if (words := _words(event)) else None)
-    gangs: list[dict[str, Any]] = ready["gangs"]
+    told = Told(progress, logs="`spanwise lab logs HOST`" if target.lab else "Ray's dashboard")
+    try:
+        gangs: list[dict[str, Any]] = drive(target, request, told)["gangs"]
+    except KeyboardInterrupt:
+        if clean_up:
+            raise _withdrawn(target, progress, submitting=told.submitting) from None
+        raise
     return gangs
+
+
+def _withdrawn(target: Target, progress: Progress, *, submitting: bool) -> Interrupted:
+    """Remove what an interrupted request put on the cluster; the words about it."""
+    if not submitting:
+        return Interrupted("interrupted; nothing was changed yet")
+    progress("interrupted: removing the gangs that were starting")
+    try:
+        remove(target)
+    except SpanwiseError as error:
+        return Interrupted(
+            f"interrupted; the gangs that were starting could not be removed: {error.what}", remedy="spanwise down"
+        )
+    kept = "the lab" if target.lab else "the Ray cluster"
+    return Interrupted(f"interrupted; the gangs that were starting were removed, {kept} is still up")
 
 
 def status(target: Target) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from spanwise.checkpoints.resolve import resolve_config
 from spanwise.checkpoints.weights import check_safetensors
 from spanwise.decide import decide
-from spanwise.errors import InputError, LayoutError, PlanError, StalePlanError
+from spanwise.errors import InputError, Interrupted, LayoutError, PlanError, StalePlanError
 from spanwise.facts.architectures import model_facts
 from spanwise.intent.load import load_intent
 from spanwise.journey.deploy import Target, deploy, remove
@@ -141,13 +141,21 @@ def _lab_for(plans: list[Plan], port: int, progress: Progress) -> bring.Leash:
             where="up",
             remedy="plan for fewer hosts (hardware.hosts: host-1, host-2, ...), or use a Ray cluster with --ray",
         )
-    fabrics = sorted({found.expected.fabric for found in plans} - {"none"})
-    if hosts > 1 and fabrics:
-        progress(
-            f"links are not limited to {', '.join(fabrics)}: `spanwise lab up --link NAME --scale S` first shapes them"
-        )
+    if hosts > 1 and (words := links_words(plans)):
+        progress(words)
     spec = LabSpec(hosts=hosts, gpus_per_host=gpus, link="unlimited", made_by="up")
     return bring.up(spec, port=port, progress=progress)
+
+
+def links_words(plans: list[Plan]) -> str:
+    """What to say about fabrics that the plans name and a lab made for them does not imitate; empty where they name none."""
+    fabrics = sorted({found.expected.fabric for found in plans} - {"none"})
+    if not fabrics:
+        return ""
+    return (
+        f"the lab's links are not limited, the plan names {', '.join(fabrics)}: "
+        "`spanwise lab up --link NAME --scale S` first to shape them"
+    )
 
 
 def serve(
@@ -157,19 +165,22 @@ def serve(
 
     Raises:
         SpanwiseError: As `deploy`, and what bringing up a lab raises.
+        Interrupted: Says what was taken down.
     """
     target = existing_target(ray_address)
+    if target is not None:
+        return target, deploy(target, plans, progress, clean_up=True)
     leash = None
-    if target is None:
+    try:
         leash = _lab_for(plans, port, progress)
         target = Target(lab=leash.state)
-    try:
         gangs = deploy(target, plans, progress)
-        if leash is not None:
-            leash.commit()
-    except BaseException:
+        leash.commit()
+    except BaseException as error:
         if leash is not None:
             bring.down()
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted("interrupted; the lab that was brought up for these plans was taken down again") from None
         raise
     return target, gangs
 

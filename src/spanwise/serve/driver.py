@@ -8,6 +8,7 @@ name of an error class), what and remedy.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -135,18 +136,22 @@ def deploy(request: dict[str, Any]) -> None:
     check_gpus(nodes, plans)
     say("connected", hosts=len([node for node in nodes if node["Alive"]]), after_s=round(time.time() - started, 1))
 
-    if (served := _served(serve)) is not None:
-        if served == {gang.id: plan.hash for plan in plans for gang in plan.gangs}:
-            say("serving", gangs=sorted(served))
-            say("ready", gangs=placement(serve, nodes, plans), after_s=round(time.time() - started, 1))
+    there = _there(serve)
+    if there == {gang.id: f"plan {plan.hash}" for plan in plans for gang in plan.gangs}:
+        with contextlib.suppress(MisplacedGang):  # then it is replaced like another plan
+            gangs = placement(serve, nodes, plans)
+            say("serving")
+            say("ready", gangs=gangs, after_s=round(time.time() - started, 1))
             return
-        say("replacing", gangs=sorted(served))
+    if there:
+        say("replacing", gangs=there)
 
     from spanwise.serve.application import build_application
 
     serve.start(http_options={"host": request["http_host"], "port": request["http_port"], "location": "HeadOnly"})
     # What the application is made of travels with it: `status` on any later day needs no file of ours.
     target = serve.RunTarget(target=build_application(plans, selectors), name=APPLICATION, route_prefix="/")
+    say("submitting")
     serve.run_many([target], wait_for_applications_running=False)  # we follow the start ourselves, to say what happens
     say("submitted", after_s=round(time.time() - started, 1))
     try:
@@ -158,17 +163,28 @@ def deploy(request: dict[str, Any]) -> None:
     say("ready", gangs=gangs, after_s=round(time.time() - started, 1))
 
 
-def _served(serve: Any) -> dict[str, str] | None:
-    """Plan hash per gang that is served and healthy; None where nothing is, or it is not ready."""
+def _there(serve: Any) -> dict[str, str]:
+    """What each gang on the cluster is: ``plan HASH`` by its own word where it is served, else its state."""
     application = serve.status().applications.get(APPLICATION)
-    if application is None or str(application.status.value) != "RUNNING":
-        return None
+    if application is None:
+        return {}
+    running = str(application.status.value) == "RUNNING"
     found = {}
-    for name in application.deployments:
-        if name.startswith(GANG_PREFIX):
-            described = serve.get_deployment_handle(name, APPLICATION).describe.remote().result(timeout_s=60)
-            found[name.removeprefix(GANG_PREFIX)] = str(described.get("plan_hash"))
+    for name, deployment in application.deployments.items():
+        if not name.startswith(GANG_PREFIX):
+            continue
+        gang, state = name.removeprefix(GANG_PREFIX), str(deployment.status.value)
+        found[gang] = state_word(state)
+        if running and state == "HEALTHY":
+            with contextlib.suppress(Exception):  # whatever ails it: it is not what was asked for, and is replaced
+                described = serve.get_deployment_handle(name, APPLICATION).describe.remote().result(timeout_s=60)
+                found[gang] = f"plan {described['plan_hash']}"
     return found
+
+
+def state_word(state: str) -> str:
+    """Ray Serve's state of a deployment as people call it."""
+    return "starting" if state == "UPDATING" else state.lower()
 
 
 def status(request: dict[str, Any]) -> None:
@@ -195,7 +211,7 @@ def status(request: dict[str, Any]) -> None:
                 "plan_hash": described.get("plan_hash"),
                 "domain": described.get("domain"),
                 "epoch": described.get("epoch", 0),
-                "state": "starting" if state == "UPDATING" else state.lower(),
+                "state": state_word(state),
                 "ranks": gang_ranks(serve, host_of, name) if state == "HEALTHY" else [],
             }
         )

@@ -59,7 +59,7 @@ def demo(
         keep=keep,
     )
     with live.progress() as say:
-        report = run(options, say)
+        report = run(options, say, say.tick)
     if as_json:
         frame.print_json(document(report))
     else:

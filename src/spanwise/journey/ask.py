@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -136,7 +136,14 @@ async def _ask(
     async with httpx.AsyncClient(base_url=endpoint, timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
         tasks = [_one(client, model, prompt_id, prompt, max_tokens) for prompt_id, prompt in prompts.items()]
         if together:
-            return list(await asyncio.gather(*tasks))
+            arrived = iter(range(1, len(tasks) + 1))
+
+            async def counted(task: Coroutine[Any, Any, Answer]) -> Answer:
+                answer = await task
+                done(next(arrived))
+                return answer
+
+            return list(await asyncio.gather(*map(counted, tasks)))
         answers = []
         for number, task in enumerate(tasks, 1):
             answers.append(await task)
@@ -161,7 +168,7 @@ def ask(
         prompts: Prompt texts by id.
         max_tokens: Exactly this many tokens are asked for.
         together: All at once (batched by the engine) instead of one after the other.
-        done: Told how many are answered, after each; not where all are asked at once.
+        done: Told how many are answered, after each.
 
     Raises:
         EngineError: The endpoint did not answer as it should; names the prompt.

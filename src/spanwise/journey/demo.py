@@ -68,10 +68,6 @@ class Report:
     kept: bool
 
 
-# Nothing is silent for longer than about this.
-_QUIET_S = 15.0
-
-
 class _Phases:
     """Wall time per phase."""
 
@@ -102,35 +98,27 @@ def _plans(options: Options, model: Path) -> tuple[Verdict, Plan, Plan]:
     return verdict, plan, reference
 
 
-class _Counter:
-    """Says how many prompts are done: the last one, and others when nothing was said for a while."""
-
-    def __init__(self, say: Progress, total: int) -> None:
-        self._say, self._total, self._said = say, total, time.monotonic()
-
-    def __call__(self, what: str) -> Callable[[int], None]:
-        """A function to call with the number done."""
-
-        def done(number: int) -> None:
-            if number == self._total or time.monotonic() - self._said >= _QUIET_S:
-                self._said = time.monotonic()
-                self._say(f"{what}: {number} of {self._total} prompts")
-
-        return done
+def _counter(what: str, total: int, say: Progress, tick: Progress) -> Callable[[int], None]:
+    """Told how many prompts are done: the last is a step that ended, the others are news of a running one."""
+    return lambda number: (say if number == total else tick)(f"{what}: {number} of {total} prompts")
 
 
 def _bytes_during(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     return {host: {way: after[host][way] - before[host][way] for way in after[host]} for host in after}
 
 
-def _prove(endpoint: str, options: Options, say: Progress) -> Judgement:
+def _prove(endpoint: str, options: Options, say: Progress, tick: Progress) -> Judgement:
     """The split layout's answers against one rank's, with the noise of one rank measured."""
     prompts = dict(list(PROMPTS.items())[: options.prompts])
     tokens = options.output_tokens
-    tell = _Counter(say, len(prompts))
+
+    def tell(what: str) -> Callable[[int], None]:
+        return _counter(what, len(prompts), say, tick)
+
     alone = ask(endpoint, REFERENCE_NAME, prompts, max_tokens=tokens, done=tell("one rank answered"))
     say("one rank again, batched, to measure its noise")
-    batched = ask(endpoint, REFERENCE_NAME, prompts, max_tokens=tokens, together=True)
+    again = tell("one rank answered, batched")
+    batched = ask(endpoint, REFERENCE_NAME, prompts, max_tokens=tokens, together=True, done=again)
     scores = score(endpoint, REFERENCE_NAME, alone, done=tell("one rank scored its own answers"))
     split = ask(endpoint, smollm2.SERVED_NAME, prompts, max_tokens=tokens, done=tell("the split layout answered"))
     split_scores = score(endpoint, smollm2.SERVED_NAME, alone, done=tell("the split layout scored one rank's answers"))
@@ -175,8 +163,13 @@ def _check(judgement: Judgement, conversation: Conversation) -> None:
         )
 
 
-def demo(options: Options, say: Progress) -> Report:
+def demo(options: Options, say: Progress, tick: Progress = lambda _: None) -> Report:
     """Run the journey.
+
+    Args:
+        options: What is shown.
+        say: Takes one line per step.
+        tick: Takes news of the running step, which may be many.
 
     Raises:
         LayoutError: The layout cannot be for this model.
@@ -209,7 +202,7 @@ def demo(options: Options, say: Progress) -> Report:
                 gangs = serving.deploy(target, [plan, reference], say)
             before = link_bytes(state)
             with phases.phase("compare with one rank"):
-                judgement = _prove(state.endpoint, options, say)
+                judgement = _prove(state.endpoint, options, say, tick)
             with phases.phase("ask as a client"):
                 conversation = converse(state.endpoint, smollm2.SERVED_NAME, QUESTION)
             carried = _bytes_during(before, link_bytes(state))

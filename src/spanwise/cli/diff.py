@@ -19,7 +19,9 @@ def diff(
 ) -> None:
     """Two plans or verdicts side by side: every path at which they differ.
 
-    Example: spanwise plan examples/llama-3-70b-10gbe.yaml -o a.json, another intent -o b.json, then spanwise diff a.json b.json
+    `spanwise plan INTENT.yaml -o FILE` writes plans, `spanwise decide INTENT.yaml --json > FILE` verdicts.
+
+    Example: spanwise diff out/plan.json out/two-hosts.json
     """
     frame.wants_json(as_json)
     from spanwise.plan.compare import SCHEMA

@@ -8,6 +8,7 @@ import typer
 
 from spanwise.cli import frame
 from spanwise.cli.frame import JsonFlag
+from spanwise.cli.helptext import PlainCommand
 
 if TYPE_CHECKING:
     from spanwise.lab.spec import LabState
@@ -23,7 +24,7 @@ def lab() -> None:
     """
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def up(
     hosts: Annotated[int, typer.Option("--hosts", min=1, max=16, help="Emulated hosts.")] = 2,
     gpus: Annotated[
@@ -69,7 +70,7 @@ def up(
     _show(leash.state, as_json)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def status(as_json: JsonFlag = False) -> None:
     """What is up, and what its links carried. Exit 1 when no lab is up.
 
@@ -92,7 +93,7 @@ def status(as_json: JsonFlag = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def down(as_json: JsonFlag = False) -> None:
     """Take the lab down; nothing of it is left.
 
@@ -111,11 +112,13 @@ def down(as_json: JsonFlag = False) -> None:
 
 @app.command(
     "exec",
+    cls=PlainCommand,
+    short_help="Run a command on an emulated host.",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 def execute(
     context: typer.Context,
-    host: Annotated[str, typer.Argument(metavar="HOST COMMAND [ARGS...]", help="Name of the host, then the command.")],
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Name of the host, for example host-1.")],
 ) -> None:
     """Run a command on an emulated host; its exit status becomes ours.
 
@@ -140,9 +143,9 @@ def execute(
     raise typer.Exit(code if code >= 0 else 128 - code)  # a signal's number as shells report it
 
 
-@app.command()
+@app.command(cls=PlainCommand, short_help="The last lines of a host's engine and Serve logs.")
 def logs(
-    host: Annotated[str, typer.Argument(help="Name of the host, for example host-1.")],
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Name of the host, for example host-1.")],
     lines: Annotated[int, typer.Option("--lines", min=1, max=100_000, help="Last lines of each file.")] = 100,
     as_json: JsonFlag = False,
 ) -> None:

@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from spanwise import __version__
 from spanwise.cli import frame
+from spanwise.cli.helptext import PlainCommand
 from spanwise.errors import InputError
 
 # Typer carries its own copy of click and shows only the leaves of its error tree.
@@ -46,14 +47,14 @@ class LazyCommands(TyperGroup):
             return None
         module, name, summary = COMMANDS[cmd_name]
         if ctx.resilient_parsing or cmd_name not in sys.argv:
-            return TyperCommand(cmd_name, help=summary)  # the overview needs only names and lines
+            return TyperCommand(cmd_name, short_help=summary)  # the overview needs only names and lines
         target = getattr(importlib.import_module(module), name)
         if isinstance(target, typer.Typer):
             group = typer.main.get_command(target)
             group.name = cmd_name
             return group
         single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        single.command(cmd_name)(target)
+        single.command(cmd_name, cls=PlainCommand)(target)
         return typer.main.get_command(single)
 
 

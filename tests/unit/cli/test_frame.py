@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from spanwise.cli.main import COMMANDS
 from tests.commands import SPANWISE, CommandLine
 
 INTENT = "examples/llama-3-70b-10gbe.yaml"
@@ -37,6 +38,32 @@ def test_help_is_no_error(spanwise: CommandLine) -> None:
     assert spanwise("lab", "up", "--help").code == 0
     assert spanwise("--version").code == 0
     assert "Usage" in spanwise().out + spanwise().err
+
+
+LEAVES = [[name] for name in COMMANDS if name != "lab"] + [
+    ["lab", name] for name in ("up", "status", "down", "exec", "logs")
+]
+
+
+@pytest.mark.parametrize("words", [[], ["lab"], *LEAVES], ids=" ".join)
+def test_help_is_in_words_that_one_types(spanwise: CommandLine, words: list[str]) -> None:
+    text = spanwise(*words, "--help").out
+    usage = text.splitlines()[0]
+    assert usage.startswith(f"Usage: spanwise {' '.join(words)}".rstrip())
+    assert "Example" in text
+    assert not re.findall(r"[{}]|<(?:str|int|float|list|Path)\b[^>]*>", text)
+    assert "..." not in text.removeprefix(usage).replace("PLAN...", "").replace("FILE...", "").replace(
+        "PLAN|INTENT...", ""
+    ), "a sentence is cut"
+
+
+def test_help_without_a_command_is_the_same(spanwise: CommandLine) -> None:
+    bare, asked = spanwise(), spanwise("--help")
+    assert bare.out + bare.err == asked.out
+
+
+def test_usage_of_exec_names_the_inner_command(spanwise: CommandLine) -> None:
+    assert "lab exec [OPTIONS] HOST COMMAND [ARGS]..." in spanwise("lab", "exec", "--help").out
 
 
 def _shell(line: str) -> subprocess.CompletedProcess[str]:

@@ -77,7 +77,8 @@ def show(intent: Intent, verdict: Verdict, source: str) -> str:
     for fact in verdict.facts:
         spread = "" if fact.low is None or fact.high is None else f" ({fact.low:.4g} to {fact.high:.4g})"
         mark = sources.index(f"{fact.source} ({fact.date})") + 1
-        lines.append(f"  {fact.name:<{width}}  {fact.value:.5g} {fact.unit}{spread}, {fact.kind} [{mark}]")
+        unit = "" if fact.unit == "1" else f" {fact.unit}"  # a share or a factor
+        lines.append(f"  {fact.name:<{width}}  {fact.value:.5g}{unit}{spread}, {fact.kind} [{mark}]")
     return "\n".join([*lines, *(f"  [{number}] {source}" for number, source in enumerate(sources, 1))])
 
 

@@ -73,7 +73,7 @@ def plan(
     if as_json:
         frame.print_json(document)
         return
-    _show(made)
+    _show(made, verdict.chosen.max_model_len)
     if output is None:
         frame.note("not written: give -o plan.json to keep this plan")
     else:
@@ -100,7 +100,13 @@ def _explain_infeasible(verdict: Verdict, output: str | None, *, as_json: bool) 
         frame.note(f"no plan was written to {output}{left}: there is none for this intent")
 
 
-def _show(plan: Plan) -> None:
+def _why_longer(planned: int, counted: int) -> str:
+    if planned == counted:
+        return ""
+    return f" (the model's own, which vLLM takes by itself; the KV cache holds it. The verdict asks for {counted})"
+
+
+def _show(plan: Plan, counted: int) -> None:
     layout = plan.layout
     rows = [
         ("plan", f"{plan.name} {plan.hash}"),
@@ -110,11 +116,11 @@ def _show(plan: Plan) -> None:
             "layout",
             f"tensor_parallel_size {layout.tensor_parallel_size} x pipeline_parallel_size "
             f"{layout.pipeline_parallel_size} x replicas {layout.replicas}, {layout.dtype}, "
-            f"max_model_len {layout.max_model_len}",
+            f"max_model_len {layout.max_model_len}{_why_longer(layout.max_model_len, counted)}",
         ),
     ]
     for gang in plan.gangs:
-        places = [f"{host}: ranks {_ranges([r.rank for r in gang.ranks if r.host == host])}" for host in gang.hosts]
+        places = [f"{host}: {_ranges([r.rank for r in gang.ranks if r.host == host])}" for host in gang.hosts]
         rows.append((f"gang {gang.id}", "; ".join(places)))
     rows += [("environment", f"{item.name}={item.value} ({item.reason})") for item in plan.environment]
     rows.append(("facts", f"{plan.expected.facts_kind}: {plan.expected.gpu}, fabric {plan.expected.fabric}"))
@@ -124,5 +130,5 @@ def _show(plan: Plan) -> None:
 
 
 def _ranges(numbers: list[int]) -> str:
-    """``0-3`` for consecutive ranks; a gang's ranks on one host always are."""
-    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+    """``ranks 0-3`` for consecutive ranks; a gang's ranks on one host always are."""
+    return f"rank {numbers[0]}" if len(numbers) == 1 else f"ranks {numbers[0]}-{numbers[-1]}"

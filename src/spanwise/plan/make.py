@@ -173,7 +173,9 @@ def _max_model_len(intent: Intent, model: ModelFacts, verdict: Verdict) -> int:
     """Tokens of the longest request.
 
     As asked; else the model's own longest where the KV cache holds it with a tenth to spare (vLLM does not start where
-    it does not, and the capacity is a prediction); else what the verdict counted with.
+    it does not, and the capacity is a prediction); else what the verdict counted with. The verdict's is a floor, taken
+    from the load: a server that refuses longer requests than that, though it has the room, would be the worse server, and
+    the command has one flag less (docs/verdicts.md).
     """
     chosen, memory, longest = verdict.chosen, verdict.memory, model.max_position
     if chosen is None or memory is None or longest is None or intent.max_model_len is not None:
@@ -240,8 +242,8 @@ def _environment(interface: str | None, *, spans: bool, lab: bool) -> tuple[Sett
     reason = "hosts may have several interfaces; this one joins them"
     settings = [Setting(name="GLOO_SOCKET_IFNAME", value=interface, reason=reason, source=_TORCH)]
     if not lab:
-        # '=' asks for this very name; without it NCCL takes every interface that begins so.
-        settings.append(Setting(name="NCCL_SOCKET_IFNAME", value=f"={interface}", reason=reason, source=_NCCL))
+        exact = f"{reason}; NCCL reads the leading = as 'exactly this name', without it {interface}1 would match too"
+        settings.append(Setting(name="NCCL_SOCKET_IFNAME", value=f"={interface}", reason=exact, source=_NCCL))
     return tuple(settings)
 
 

@@ -81,9 +81,14 @@ def _file(plan: Plan, gang: GangPlan, host: str, devices: tuple[int, ...], port:
     lines = [
         "#!/bin/sh",
         f"# Written by spanwise {plan.spanwise_version} from plan {plan.name} {plan.hash}.",
-        f"# Gang {gang.id} on {host}: ranks {', '.join(map(str, ranks))}.",
+        f"# Gang {gang.id} on {host}: rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}.",
     ]
-    lines += [f"export {setting.name}={shlex.quote(setting.value)}  # {setting.reason}" for setting in plan.environment]
+    if host == gang.hosts[0] and "max_model_len" not in plan.engine_args:
+        lines.append(
+            f"# Longest request: the model's own, {plan.layout.max_model_len} tokens, which vLLM takes from config.json."
+        )
+    # Quoted where the value begins with '=': NAME==value would be read as a slip.
+    lines += [f"export {setting.name}={_quoted(setting.value)}  # {setting.reason}" for setting in plan.environment]
     if len(devices) < plan.expected.gpus_per_node and not plan.expected.gpu.startswith("lab-"):
         variable = (
             "HIP_VISIBLE_DEVICES" if gpu_resource(plan.expected.gpu).startswith("amd") else "CUDA_VISIBLE_DEVICES"
@@ -91,6 +96,10 @@ def _file(plan: Plan, gang: GangPlan, host: str, devices: tuple[int, ...], port:
         lines.append(f"export {variable}={','.join(map(str, devices))}")
     lines += _commands(plan, gang, host, port)
     return RenderedFile(name=f"{gang.id}.{host}.sh", text="\n".join(lines) + "\n", executable=True)
+
+
+def _quoted(value: str) -> str:
+    return f"'{value}'" if shlex.quote(value) == value and value.startswith("=") else shlex.quote(value)
 
 
 def _commands(plan: Plan, gang: GangPlan, host: str, port: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -43,6 +44,7 @@ def test_the_sentence_comes_first():
     for word in ("memory of the tightest GPU", "predicted", "rejected", "what would change the verdict", "facts"):
         assert word in done.stdout
     assert max(map(len, done.stdout.splitlines())) < 400
+    assert not re.findall(r"^  \S+ +[\d.e+-]+ 1[ ,]", done.stdout, re.MULTILINE), "a share has no unit; 1 is not one"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)

@@ -30,6 +30,26 @@ def test_plan_is_written_and_shown(tmp_path: Path) -> None:
     assert list(out.parent.iterdir()) == [out]
 
 
+def test_a_longer_limit_than_the_verdicts_is_explained(tmp_path: Path) -> None:
+    code, shown, _ = spanwise("plan", EXAMPLE)
+    assert code == 0
+    assert "max_model_len 8192 (the model's own" in shown
+    assert "The verdict asks for 4096)" in shown
+    intent = tmp_path / "intent.yaml"
+    intent.write_text(INTENT + "max_model_len: 4096\n")
+    assert "max_model_len 4096\n" in spanwise("plan", intent)[1], "where both agree there is nothing to say"
+
+
+def test_one_rank_is_no_plural(tmp_path: Path) -> None:
+    intent = tmp_path / "intent.yaml"
+    intent.write_text(INTENT.replace("gpus_per_node: 4", "gpus_per_node: 1").replace("nodes: 2", "nodes: 4"))
+    sizes = ["--tensor-parallel-size", "1", "--pipeline-parallel-size", "4", "--replicas", "1"]
+    code, shown, err = spanwise("plan", intent, *sizes, "--interface", "eth0")
+    assert code == 0, err
+    assert "host-1: rank 0; host-2: rank 1" in shown
+    assert "exactly this name" in shown, "NCCL_SOCKET_IFNAME==eth0 looks like a slip"
+
+
 def test_json_is_the_plan_and_nothing_else(tmp_path: Path) -> None:
     intent = tmp_path / "intent.yaml"
     intent.write_text(INTENT)

@@ -23,6 +23,7 @@ def test_the_founding_articles_form() -> None:
     )
     assert file.executable
     assert all(line.startswith("#") for line in file.text.splitlines()[:-1])
+    assert "the model's own, 8192 tokens" in file.text, "the flag that is not there has a reason"
 
 
 def test_two_hosts_are_joined_by_ray() -> None:
@@ -57,7 +58,7 @@ def test_values_survive_the_shell(tmp_path: Path) -> None:
     assert words[words.index("--model") + 1] == "/models/with space"
     assert words[words.index("--compilation-config") + 1] == '{"backend": "eager", "mode": 2}'
     assert words[words.index("--quantization") + 1] == "fp8"
-    assert "export NCCL_SOCKET_IFNAME==eth1  #" in first.text
+    assert "export NCCL_SOCKET_IFNAME='=eth1'  #" in first.text
     assert shlex.split("A==eth1") == ["A==eth1"]
 
 

@@ -37,6 +37,8 @@ class Told:
             case "connected":
                 hosts = event["hosts"]
                 return f"connected to Ray: {hosts} host{'' if hosts == 1 else 's'}"
+            case "preparing":
+                return "describing the gangs to Ray Serve, which imports vLLM: seconds, or a minute on a busy machine"
             case "submitted":
                 return "gangs submitted to Ray Serve; engines start (the slow part is importing vLLM)"
             case "waiting":

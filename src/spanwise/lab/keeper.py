@@ -172,7 +172,7 @@ def main() -> None:
     except (StepFailed, OSError) as error:
         report(step="failed", text=str(error))
         sys.exit(1)
-    report(step="up", text="lab up", hosts=len(hosts))
+    report(step="up", text="all hosts have joined Ray" if plan["ray"] else "all hosts are up", hosts=len(hosts))
     asyncio.run(relay(listener, plan["hosts"][0]["address"], plan["serve_port"]))
 
 

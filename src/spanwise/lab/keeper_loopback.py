@@ -160,7 +160,7 @@ def main() -> None:
         report(step="failed", text=str(error))
         end(hosts)
         sys.exit(1)
-    report(step="up", text="lab up (loopback fallback)", hosts=len(hosts))
+    report(step="up", text="all hosts have joined Ray (loopback fallback)", hosts=len(hosts))
     asyncio.run(relay(listener, hosts[0]["address"], plan["serve_port"]))
 
 

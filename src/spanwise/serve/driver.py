@@ -146,6 +146,7 @@ def deploy(request: dict[str, Any]) -> None:
     if there:
         say("replacing", gangs=there)
 
+    say("preparing")
     from spanwise.serve.application import build_application
 
     serve.start(http_options={"host": request["http_host"], "port": request["http_port"], "location": "HeadOnly"})

@@ -80,6 +80,13 @@ def test_up_status_exec_down_leaves_nothing(spanwise: CommandLine) -> None:
     assert second.code == 2
     assert "already up" in second.err
     assert spanwise("lab", "status").code == 0
+    # Nothing is served on it, and it is somebody's own: it stays, and that is said.
+    stopped = spanwise("down")
+    assert stopped.code == 0
+    assert "nothing ran" in stopped.err
+    assert "still up" in stopped.err
+    assert "spanwise lab down" in stopped.err
+    assert spanwise("lab", "status").code == 0
 
     assert spanwise("lab", "down").code == 0
     assert left(before) == {}
@@ -353,8 +360,12 @@ def test_an_ended_exec_ends_its_command_and_a_dead_host_is_named(spanwise: Comma
     )
     bytes_in_log = spanwise("lab", "logs", "host-2")
     assert bytes_in_log.code == 0
-    assert "red" in bytes_in_log.out
+    assert "==> worker-x.out <==" in bytes_in_log.out, "each file under its name"
     assert "\033" not in bytes_in_log.out
+    assert "[31m" not in bytes_in_log.out, "the whole colour code goes, not only its first byte"
+    document = spanwise("lab", "logs", "host-2", "--json").document
+    assert document["host"] == "host-2"
+    assert any(line.endswith("red") for line in document["lines"])
 
     os.kill(state["hosts"][0]["init_pid"], signal.SIGKILL)
     time.sleep(0.5)

@@ -34,7 +34,8 @@ def demo(
 ) -> None:
     """Decide, plan, serve a real model split over emulated hosts, prove that its output is unchanged, and ask it.
 
-    Exit 1 when the split layout says anything else than one rank. Four to five minutes on two idle cores, longer on busy ones.
+    Exit 1 when the split layout says anything else than one rank. Takes about four to eight minutes on two cores, depending
+    on what else they do; the limit is 5 minutes on an otherwise idle machine.
 
     Example: spanwise demo --rate 100mbit --keep
     """

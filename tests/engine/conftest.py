@@ -15,7 +15,7 @@ import pytest
 from tests.commands import CommandLine
 from tests.leftovers import left, snapshot
 
-pytest.importorskip("vllm", reason="needs the engine: pip install 'spanwise[cpu]'")
+pytest.importorskip("vllm", reason="needs the engine: make env")
 
 # Generous: a hang limit for a loaded machine, not a promise.
 DEMO_HANG_S = 840

@@ -59,7 +59,7 @@ def require_engine() -> None:
             raise EngineError(
                 f"{what} is not installed in this environment",
                 where="serving",
-                remedy="pip install 'spanwise[cpu]' on a machine without a GPU, 'spanwise[gpu]' on one with",
+                remedy="from a checkout: `make env` on a machine without a GPU, pip install '.[gpu]' on one with",
             )
         if found.split("+")[0] not in supported:
             raise EngineError(

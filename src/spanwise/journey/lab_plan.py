@@ -9,6 +9,7 @@ from spanwise.checkpoints.resolve import resolve_config
 from spanwise.decide import PinnedLayout, Verdict, decide
 from spanwise.facts.architectures import model_facts
 from spanwise.intent.load import intent_from
+from spanwise.lab.processor import quick_dtype
 from spanwise.plan.make import plan
 from spanwise.plan.types import Plan
 
@@ -47,6 +48,7 @@ def lab_plan(
     intent = intent_from(
         {
             "model": str(model),
+            "dtype": quick_dtype(),
             "max_model_len": MAX_MODEL_LEN,
             "hardware": {
                 "gpu": "lab-cpu",

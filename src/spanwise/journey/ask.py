@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -134,19 +134,18 @@ async def _ask(
 ) -> list[Answer]:
     # trust_env off: a proxy variable of the user's shell must not see, or break, loopback traffic.
     async with httpx.AsyncClient(base_url=endpoint, timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
-        tasks = [_one(client, model, prompt_id, prompt, max_tokens) for prompt_id, prompt in prompts.items()]
         if together:
-            arrived = iter(range(1, len(tasks) + 1))
+            arrived = iter(range(1, len(prompts) + 1))
 
-            async def counted(task: Coroutine[Any, Any, Answer]) -> Answer:
-                answer = await task
+            async def counted(prompt_id: str, prompt: str) -> Answer:
+                answer = await _one(client, model, prompt_id, prompt, max_tokens)
                 done(next(arrived))
                 return answer
 
-            return list(await asyncio.gather(*map(counted, tasks)))
+            return list(await asyncio.gather(*(counted(*item) for item in prompts.items())))
         answers = []
-        for number, task in enumerate(tasks, 1):
-            answers.append(await task)
+        for number, (prompt_id, prompt) in enumerate(prompts.items(), 1):
+            answers.append(await _one(client, model, prompt_id, prompt, max_tokens))
             done(number)
         return answers
 

@@ -85,7 +85,7 @@ def resolve_config(
         path, commit = cached
         return ResolvedConfig(name=name_or_path, config=read_config(path), source="cache", path=path, revision=commit)
     known = name_or_path in catalogue.model_names()
-    token = token or env.get("HF_TOKEN") or None
+    token = _token(token or env.get("HF_TOKEN") or "")
     offline = env.get("HF_HUB_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on")
     if not offline and (token or not known):
         try:
@@ -100,6 +100,29 @@ def resolve_config(
         where="model",
         remedy="unset HF_HUB_OFFLINE, or give the path of a directory with its config.json",
     )
+
+
+def _token(given: str) -> str | None:
+    """The token without the line end that a file or a mounted secret adds; never shown.
+
+    Raises:
+        ModelError: It holds what no token holds.
+    """
+    token = given.strip()
+    if not token:
+        return None
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise ModelError(
+            "holds characters that no token has", where="HF_TOKEN", remedy="set it again, without quotes or line ends"
+        )
+    return token
+
+
+def _shown(text: str, token: str | None) -> str:
+    """``text`` for people: without the token, and without a user's name and password in an address."""
+    if token:
+        text = text.replace(token, "***")
+    return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
 
 
 def _on_disk(name: str, base: Path | None) -> Path | None:
@@ -223,12 +246,15 @@ def _from_hub(name: str, revision: str | None, token: str | None, env: dict[str,
                     data += piece
                     if len(data) > _MAX_BYTES:
                         break
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, UnicodeError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError, OSError) as error:
+        # ImportError: a proxy of a kind that needs another package; OSError: certificates that cannot be read.
         raise HubError(
-            f"the hub does not answer: {type(error).__name__}: {error}"[:300],
-            where=url,
-            remedy="check the network and HF_ENDPOINT, or give the path of a directory with the model's config.json",
+            _shown(f"the hub does not answer: {type(error).__name__}: {error}", token)[:300],
+            where=_shown(url, token),
+            remedy="check the network, HF_ENDPOINT, the proxy variables (ALL_PROXY, HTTPS_PROXY) and SSL_CERT_FILE, or give the path of a "
+            "directory with the model's config.json",
         ) from None
+    endpoint, url = _shown(endpoint, token), _shown(url, token)
     _judge_status(status, code, name, endpoint, url, token=token)
     return ResolvedConfig(
         name=name, config=parse_config(bytes(data), where=url), source="hub", path=None, revision=commit or revision

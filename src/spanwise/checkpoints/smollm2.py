@@ -8,6 +8,7 @@ SmolLM2's, its quality is Q4_1's.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from importlib import metadata
@@ -31,6 +33,7 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 SERVED_NAME = "smollm2-135m-instruct"
 # Bump when what is written changes, so that an older directory in the cache is made anew.
 RECIPE = 1
+_STALE_S = 3600
 
 Progress = Callable[[str], None]
 
@@ -107,10 +110,10 @@ def prepare(progress: Progress) -> Path:
         OutsideError: The source could not be fetched.
     """
     target = cache_dir() / "models" / "SmolLM2-135M-Instruct"
-    marker = target / "spanwise.json"
-    if marker.exists() and json.loads(marker.read_text()).get("recipe") == RECIPE:
+    if _is_made(target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target.parent)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".making-") as scratch:
         source = _installed_gguf()
         if source is None:
@@ -130,6 +133,24 @@ def prepare(progress: Progress) -> Path:
         shutil.rmtree(target, ignore_errors=True)
         made.rename(target)
     return target
+
+
+def _is_made(target: Path) -> bool:
+    """True where ``target`` is whole and of this recipe; anything damaged is made again."""
+    needed = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    try:
+        marker = json.loads((target / "spanwise.json").read_text())
+        return marker["recipe"] == RECIPE and all((target / name).is_file() for name in needed)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed conversion left long ago."""
+    for scratch in folder.glob(".making-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - scratch.stat().st_mtime > _STALE_S:
+                shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _unpermute(weight: Any, heads: int) -> Any:

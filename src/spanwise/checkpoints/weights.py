@@ -110,6 +110,8 @@ def _check_file(path: Path) -> tuple[set[str], int]:
             )
         end = max(end, offsets[1])
         names.add(tensor)
+    if not names:
+        raise ModelError("holds no tensors", where=str(path), remedy=_AGAIN)
     expected = 8 + length + end
     if actual != expected:
         state = "is truncated" if actual < expected else "is longer than its header says"

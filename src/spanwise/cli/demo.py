@@ -60,7 +60,7 @@ def demo(
         keep=keep,
     )
     with live.progress() as say:
-        report = run(options, say, say.tick)
+        report = run(options, say, say.tick, settle=frame.settle)
     if as_json:
         frame.print_json(document(report))
     else:

@@ -6,6 +6,8 @@ Heavy imports stay inside functions: a command's start-up is part of its answer 
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 import signal
@@ -15,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from spanwise.errors import OutsideError, SpanwiseError
+from spanwise.errors import InputError, OutsideError, SpanwiseError
 
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, progress on standard error.")
@@ -92,13 +94,43 @@ def guarded(body: Callable[[], int], arguments: list[str]) -> NoReturn:
     """
     # SIGTERM must clean up exactly as Ctrl-C does: both unwind the stack through the same `finally` blocks.
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a closed terminal
+        signal.signal(signal.SIGHUP, _interrupt)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # nohup and background jobs stay as they are
         signal.signal(signal.SIGINT, _interrupt)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115,PTH123 - for the life of the process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding
     # What stands after `lab exec HOST` belongs to the inner command.
     wants_json("--json" in (arguments[: arguments.index("exec")] if "exec" in arguments else arguments))
     sys.exit(_guarded(body))
+
+
+# What an operating system says of a path that somebody named.
+_PATH_TROUBLE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP}
+    | {errno.ENAMETOOLONG, errno.EEXIST, errno.ENXIO}
+)
+
+
+def _refused(error: OSError) -> SpanwiseError:
+    """What to say of an error that no room has mapped."""
+    reason = error.strerror or str(error)
+    if error.errno in _PATH_TROUBLE and error.filename:
+        return InputError(
+            f"cannot be used: {reason.lower()}",
+            where=str(error.filename)[:200],
+            remedy="check the path, and the variables that name places: SPANWISE_STATE_DIR, SPANWISE_CACHE_DIR, TMPDIR, HOME",
+        )
+    return OutsideError(f"the operating system refused: {reason}", remedy="is there room, memory and permission?")
+
+
+def settle() -> None:
+    """From here on the answer stands: what was started stays, and a late Ctrl-C no longer says that it is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _interrupt(*_: object) -> NoReturn:
@@ -133,10 +165,14 @@ def _guarded(body: Callable[[], int]) -> int:
     except OSError as error:
         if _state["debug"]:
             raise
-        _let_go_of_stdout()
-        return fail(
-            OutsideError(f"the operating system refused: {error}", remedy="is there room where the answer goes?")
-        )
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):  # standard output itself is what failed
+            _let_go_of_stdout()
+            return fail(
+                OutsideError(f"the operating system refused: {error}", remedy="is there room where the answer goes?")
+            )
+        return fail(_refused(error))
     except Exception as error:
         if _state["debug"]:
             raise

@@ -66,6 +66,7 @@ def up(
     wanted = parse_isolation(isolation)
     with live.progress() as say:
         leash = bring.up(spec, port=port, wanted=wanted, progress=say)
+        frame.settle()
         leash.commit()
     _show(leash.state, as_json)
 

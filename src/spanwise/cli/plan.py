@@ -96,7 +96,8 @@ def _explain_infeasible(verdict: Verdict, output: str | None, *, as_json: bool) 
         for reason in verdict.reasons:
             frame.echo(f"  {reason.code}: {reason.text}")
     if output is not None:
-        left = " (the file that is there belongs to an earlier plan)" if Path(output).exists() else ""
+        # os.path: a name that no file can have is simply not there.
+        left = " (the file that is there belongs to an earlier plan)" if os.path.exists(output) else ""  # noqa: PTH110
         frame.note(f"no plan was written to {output}{left}: there is none for this intent")
 
 

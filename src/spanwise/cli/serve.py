@@ -38,7 +38,7 @@ def up(
     require_engine()
     plans = load(files, ray_address=ray)
     with live.progress() as say:
-        target, gangs = serve(plans, ray_address=ray, port=port, progress=say)
+        target, gangs = serve(plans, ray_address=ray, port=port, progress=say, settle=frame.settle)
     models = [plan.model.served_name for plan in plans]
     if as_json:
         frame.print_json({"endpoint": target.endpoint, "models": models, "gangs": gangs})

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 BLOCK_TOKENS = 16
 _TYPICAL_WAVES, _LEAST_REQUESTS, _MOST_REQUESTS = 4, 48, 2048
 _MOST_STEPS = 60_000
+# Requests looked at over all steps: what takes the time. Beyond it the replay is given up and the formula answers.
+_MOST_WORK = 300_000
 _SEED = 20260
 # A client's next request reaches the engine this long after its last answer: never in time for the step that is planned then.
 _TURNAROUND_S = 5e-4
@@ -226,7 +228,7 @@ class _Engine:
         return any(not request.in_flight for request in self.running)
 
 
-def replay(
+def replay(  # noqa: PLR0912,PLR0915 - one loop, in the order of the scheduler it follows
     rates: Rates,
     cut: Costs,
     load: Load,
@@ -261,13 +263,16 @@ def replay(
     flying: deque[_Step] = deque()
     everyone: list[_Request] = []
     now = entry_free = 0.0  # entry_free: when the first stage takes the next step
-    area = 0.0
+    area, work_done = 0.0, 0
     for _ in range(_MOST_STEPS):
+        if work_done > _MOST_WORK:
+            break
         for request in arrivals.until(now):
             everyone.append(request)
             engine.waiting.append(request)
         planned = engine.schedule() if len(flying) < depth and (ahead or entry_free <= now) else None
         if planned is not None:
+            work_done += len(engine.running)
             work, step = planned
             start = max(now, flying[-1].done_at) if ahead and flying else now
             time = step_time(rates, cut, work)

@@ -22,7 +22,7 @@ from typing import Any
 
 from spanwise.errors import FactsError
 from spanwise.facts import catalogue
-from spanwise.facts.engine import DEFAULT_ENGINE, QUANTITIES, SHARES, Precision, engine_facts
+from spanwise.facts.engine import BOUNDS, DEFAULT_ENGINE, QUANTITIES, SHARES, Precision, engine_facts
 from spanwise.facts.fact import Fact
 from spanwise.intent.types import InlineFabric, InlineGpu
 
@@ -229,7 +229,7 @@ def book_from(document: Any, *, where: str = "facts") -> FactBook:
     return FactBook(overrides=facts)
 
 
-def _fact(item: Any, where: str) -> Fact:
+def _fact(item: Any, where: str) -> Fact:  # noqa: PLR0912 - one check after the other
     if not isinstance(item, dict):
         raise FactsError("is not a mapping", where=where, remedy=_MAKE)
     odd = set(item) - {"name", "value", "unit", "source", "date", "kind", "low", "high"}
@@ -265,6 +265,9 @@ def _fact(item: Any, where: str) -> Fact:
             raise FactsError(
                 f"value {value} is not within low {low} and high {high}", where=where, remedy="correct them"
             )
+    if quantity in BOUNDS and not BOUNDS[quantity][0] <= value <= BOUNDS[quantity][1]:
+        least, most = BOUNDS[quantity]
+        raise FactsError(f"{quantity} is {value:g}", where=where, remedy=f"give {least:g} to {most:g}")
     if (quantity == "efficiency" or quantity in SHARES) and value > 1:
         raise FactsError(f"{quantity} is {value}, more than the whole", where=where, remedy="give a share up to 1")
     return Fact(
@@ -282,7 +285,7 @@ def _fact(item: Any, where: str) -> Fact:
 def _number(value: Any, where: str, *, zero: bool = False) -> float:
     good = isinstance(value, int | float) and not isinstance(value, bool)
     if not good or not ((value == 0 and zero) or 1e-12 <= value <= 1e21) or not math.isfinite(value):
-        text = repr(value)[:60] if isinstance(value, float | bool | str | None) else type(value).__name__
+        text = repr(value)[:60] if isinstance(value, int | float | bool | str | None) else type(value).__name__
         raise FactsError(f"is {text}", where=where, remedy="give a positive finite number")
     return float(value)
 

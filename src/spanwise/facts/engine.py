@@ -42,6 +42,10 @@ QUANTITIES = (
     "sequence_overhead",
 )
 SHARES = frozenset(name for name in QUANTITIES if name.endswith("_efficiency"))
+# What a stated fact may say: beyond these the formulas mean nothing.
+BOUNDS = {"blend": (1.0, 100.0), "mid_batch_penalty": (0.5, 10.0), "activation_traffic": (1e-12, 1e5)} | dict.fromkeys(
+    ("layer_overhead", "step_overhead", "request_overhead", "sequence_overhead"), (1e-12, 1e3)
+)
 # On a GPU that the fit has not seen the ranges are this much wider: an assumption.
 _UNSEEN = 2.0
 

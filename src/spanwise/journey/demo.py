@@ -163,13 +163,16 @@ def _check(judgement: Judgement, conversation: Conversation) -> None:
         )
 
 
-def demo(options: Options, say: Progress, tick: Progress = lambda _: None) -> Report:
+def demo(
+    options: Options, say: Progress, tick: Progress = lambda _: None, *, settle: Callable[[], None] = lambda: None
+) -> Report:
     """Run the journey.
 
     Args:
         options: What is shown.
         say: Takes one line per step.
         tick: Takes news of the running step, which may be many.
+        settle: Called before what runs is left running for good.
 
     Raises:
         LayoutError: The layout cannot be for this model.
@@ -208,6 +211,7 @@ def demo(options: Options, say: Progress, tick: Progress = lambda _: None) -> Re
             carried = _bytes_during(before, link_bytes(state))
         _check(judgement, conversation)
         if options.keep:
+            settle()
             leash.commit()
     finally:
         if not leash.committed:

@@ -85,6 +85,8 @@ def _check_model(found: Plan, file: Path) -> None:
 def existing_target(ray_address: str | None) -> Target | None:
     """The cluster named, else the lab that is up, else None."""
     if ray_address is not None:
+        if not ray_address.strip():
+            raise InputError("is empty", where="--ray", remedy="name a cluster (host:port, auto), or leave --ray away")
         return Target(ray_address=ray_address)
     lab = lab_state.read()
     return Target(lab=lab) if lab is not None else None
@@ -159,7 +161,12 @@ def links_words(plans: list[Plan]) -> str:
 
 
 def serve(
-    plans: list[Plan], *, ray_address: str | None, port: int, progress: Progress
+    plans: list[Plan],
+    *,
+    ray_address: str | None,
+    port: int,
+    progress: Progress,
+    settle: Callable[[], None] = lambda: None,
 ) -> tuple[Target, list[dict[str, Any]]]:
     """Run the plans; what this call started is gone again when it fails.
 
@@ -175,6 +182,7 @@ def serve(
         leash = _lab_for(plans, port, progress)
         target = Target(lab=leash.state)
         gangs = deploy(target, plans, progress)
+        settle()
         leash.commit()
     except BaseException as error:
         if leash is not None:

@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import queue
+import re
 import signal
 import socket
 import subprocess
@@ -29,6 +30,8 @@ from spanwise.lab.spec import MIN_SHM_BYTES, HostState, LabSpec, LabState
 UP_TIMEOUT_S = 120
 DOWN_TIMEOUT_S = 20
 LOCK_WAIT_S = 3
+# Variables by whose names nothing on an emulated host should ever be able to read them.
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY$", re.IGNORECASE)
 Progress = Callable[[str], None]
 
 
@@ -213,6 +216,7 @@ def _up(spec: LabSpec, *, port: int, wanted: wiring.Isolation | None, progress: 
         stderr=subprocess.DEVNULL,
         text=True,
         pass_fds=[listener.fileno()],
+        env={name: value for name, value in os.environ.items() if not _SECRET.search(name)},
         start_new_session=True,  # Ctrl-C goes to the command, which then lets go of the leash
         cwd="/",
     )

@@ -58,7 +58,11 @@ def read() -> LabState | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise LabError(f"cannot read the lab's state: {error.strerror}", where=str(path)) from error
+        raise LabError(
+            f"cannot read the lab's state: {error.strerror}",
+            where=str(path),
+            remedy="SPANWISE_STATE_DIR names another place; it must be a directory of yours",
+        ) from error
     try:
         state = LabState.model_validate_json(text)
     except ValidationError as error:

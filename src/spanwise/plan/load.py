@@ -14,6 +14,7 @@ from spanwise.errors import InputError, PlanError
 from spanwise.plan.types import SCHEMA, Plan
 
 _MAX_BYTES = 64 * 1024 * 1024  # a plan of 100,000 ranks has about 12 MiB
+_MAX_DEPTH = 48
 _AGAIN = "make it again with `spanwise plan INTENT.yaml -o plan.json`"
 
 # Names end up in file names, labels and shell scripts: the same narrow set for all of them.
@@ -45,7 +46,11 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
     """As :func:`read_json`, from bytes."""
     try:
         document = json.loads(
-            data.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite
+            data.decode("utf-8-sig"),
+            object_pairs_hook=_unique,
+            parse_constant=_constant,
+            parse_float=_finite,
+            parse_int=_whole,
         )
     except RecursionError:
         raise InputError("is nested too deeply", where=where, remedy="is this the file?") from None
@@ -62,7 +67,30 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
         ) from None
     if not isinstance(document, dict):
         raise InputError("holds no JSON object", where=where, remedy="is this the file?")
+    if _too_deep(document):
+        raise InputError("is nested too deeply", where=where, remedy="is this the file?")
     return document
+
+
+def _too_deep(document: Any) -> bool:
+    """True where lists and mappings stand in each other deeper than any file of ours."""
+    level = [document]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _whole(text: str) -> int:
+    if len(text) > 19:
+        raise ValueError(f"{text[:24]}... is no number that belongs here")
+    return int(text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from spanwise.errors import PlanError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
@@ -76,12 +78,21 @@ def to_flags(arguments: dict[str, Any]) -> list[tuple[str, ...]]:
     """Engine arguments as flags, one tuple of words each; those at vLLM's default are left out.
 
     Args:
-        arguments: Under vLLM's names (``tensor_parallel_size``); every one must be known to the table.
+        arguments: Under vLLM's names (``tensor_parallel_size``).
+
+    Raises:
+        PlanError: One that no flag sets.
     """
     by_keyword = {flag.keyword: flag for flag in flag_table().flags.values()}
     words: list[tuple[str, ...]] = []
     for name, value in arguments.items():
-        flag = by_keyword[name]
+        flag = by_keyword.get(name)
+        if flag is None:
+            raise PlanError(
+                f"{name[:80]} has no flag on vLLM's command line",
+                where="engine_args",
+                remedy="leave it out, or render for Ray (--target ray)",
+            )
         if value is None or value == flag.default:
             continue
         if flag.kind in ("bool", "switch"):

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -230,11 +232,19 @@ def remove(request: dict[str, Any]) -> None:
     say("removed", removed=there)
 
 
+def _leave_with_parent(parent: int) -> None:
+    """End this process when the command that started it is gone (killed without a chance to end us)."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main() -> None:
     """Read the request, act, report; never a traceback on standard output."""
     global _STDOUT  # noqa: PLW0603 - Ray prints to standard output; only events may stand there
     _STDOUT = sys.stdout
     sys.stdout = sys.stderr
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         request = json.loads(sys.stdin.read())
         {"deploy": deploy, "status": status, "remove": remove}[request["do"]](request)

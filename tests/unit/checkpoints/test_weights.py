@@ -86,3 +86,10 @@ def test_the_index_is_complete(tmp_path):
         index.write_text(json.dumps(broken))
         with pytest.raises(ModelError):
             check_safetensors(tmp_path)
+
+
+@pytest.mark.parametrize("header", [b"{}", b'{"__metadata__": {"format": "pt"}}'])
+def test_a_file_without_tensors_is_no_checkpoint(tmp_path, header):
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ModelError, match="no tensors"):
+        check_safetensors(tmp_path)

@@ -45,12 +45,14 @@ def lint_command(text: str, file: str, options: Options) -> list[Finding]:
     """Findings on every vLLM command in ``text``, and on the `ray start` beside it.
 
     Raises:
-        ManifestError: No such command in it, or a quotation that does not end.
+        ManifestError: No such command in it, a quotation that does not end, or something too long to be a command.
     """
     try:
         listed = commands(text)
     except ValueError as error:
-        raise ManifestError(f"not a command line: {error}", where=file, remedy="close the quotation") from None
+        raise ManifestError(
+            f"not a command line: {error}", where=file, remedy="close the quotation, or give the command alone"
+        ) from None
     found = [command for words in listed if (command := _recognise(words))]
     ray = [words for words in listed if len(words) > 1 and [word.text for word in words[:2]] == ["ray", "start"]]
     if not found and not ray:

@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass
 
 _OPERATORS = ";&|()<>"
+# Longer words and commands are no command that a person or a program writes for vLLM; reading them takes time that grows with its square.
+_LONGEST_WORD, _MOST_WORDS = 8192, 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +27,11 @@ def commands(text: str) -> list[list[Word]]:
     """The commands of a script or a pasted line, in order.
 
     Raises:
-        ValueError: A quotation that does not end; the message names the line it begins in.
+        ValueError: A quotation that does not end, or a word or command too long to be one; the message names the line.
     """
+    for number, line in enumerate(text.splitlines(), 1):
+        if any(len(word) > _LONGEST_WORD for word in line.split()):
+            raise ValueError(f"line {number}: a word of more than {_LONGEST_WORD} characters")
     lexer = shlex.shlex(_newlines_as_separators(text), posix=True, punctuation_chars=_OPERATORS)
     lexer.whitespace_split = True
     lexer.commenters = ""
@@ -43,6 +48,8 @@ def commands(text: str) -> list[list[Word]]:
             found.append([])
         else:
             found[-1].append(Word(text=token, line=lexer.lineno))
+            if len(found[-1]) > _MOST_WORDS:
+                raise ValueError(f"line {lexer.lineno}: a command of more than {_MOST_WORDS} words")
 
 
 def _newlines_as_separators(text: str) -> str:

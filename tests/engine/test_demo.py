@@ -152,7 +152,7 @@ def test_plans_that_are_served_already_are_left_alone(running: Running, tmp_path
     before = running.spanwise("status", "--json").document["gangs"]
     outcome = running.spanwise("up", *map(str, files), "--json")
     assert outcome.code == 0, outcome.err
-    assert "served already, nothing to do" in outcome.err
+    assert "already served, nothing to do" in outcome.err
     assert set(outcome.document["models"]) == {gang["model"] for gang in before}
     pids = {gang["id"]: [rank["pid"] for rank in gang["ranks"]] for gang in before}
     assert {gang["id"]: [rank["pid"] for rank in gang["ranks"]] for gang in outcome.document["gangs"]} == pids

@@ -17,6 +17,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _UNITS = {
     "memory": "B",
+    "driver_memory": "B",
     "memory_bandwidth": "B/s",
     "bf16_flops": "FLOP/s",
     "fp8_flops": "FLOP/s",

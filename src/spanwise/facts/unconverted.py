@@ -1,7 +1,8 @@
 """Modules that a quantised checkpoint leaves in 16 bits (``modules_to_not_convert``, ``ignore``), in the sum over the model.
 
 The bits per weight become the mean over converted and kept weights: exact for the whole model, close for one layer
-where kept layers are few. Names are read for layer number and kind; a stranger's regular expression is not run.
+where kept layers are few. Names are read for layer number and kind; a stranger's regular expression is not run. One
+projection that is named counts as its whole attention or MLP.
 """
 
 from __future__ import annotations

@@ -67,6 +67,14 @@ def test_a_model_of_one_window_keeps_a_window():
     assert facts.kv_bytes_of_sequence(4000, BF16) == 4000 * facts.kv_bytes_per_token(BF16)
 
 
+def test_the_first_block_goes_when_its_last_token_leaves_the_window():
+    """Window 512: after 527 tokens the next one sees 16 to 526, so block 0 is free; after 526 its last token is still seen."""
+    facts = model_facts(CASES["mistral"])
+    block = 16 * facts.kv_bytes_per_token(BF16)
+    assert facts.kv_bytes_of_sequence(526, BF16) == 33 * block
+    assert facts.kv_bytes_of_sequence(527, BF16) == 32 * block
+
+
 def test_gemma_3_27b_by_hand():
     """10 full and 52 sliding layers: groups of 10, so the sliding ones take 6 groups of which 8 layers are padding."""
     facts = model_facts(model_config("google/gemma-3-27b-it"))

@@ -59,7 +59,7 @@ def test_bytes_by_hand(quantisation, bits):
 
 
 def test_gpt_oss_has_the_size_of_its_published_files():
-    """Experts at 4.25 bits, the rest in bfloat16; the cards say 12.8 GiB and 60.8 GiB."""
+    """Experts at 4.25 bits, the rest in bfloat16. The 20B's is `total_size` of its safetensors index; the 120B's is this sum, pinned."""
     for name, size in (("openai/gpt-oss-20b", 13_761_264_768), ("openai/gpt-oss-120b", 65_248_815_744)):
         facts = model_facts(model_config(name))
         assert facts.weights_bytes(facts.weight_format) == size

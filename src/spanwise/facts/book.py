@@ -31,7 +31,7 @@ _MAX_BYTES = 16 << 20
 _RANK = {"assumption": 0, "catalogue": 1, "stated": 2, "measured": 3}
 _NEEDED_GPU = ("memory", "memory_bandwidth", "bf16_flops")
 _NEEDED_LINK = ("hop", "bandwidth")
-_OPTIONAL = {"fp8_flops", "efficiency", "allreduce_floor", *QUANTITIES}
+_OPTIONAL = {"fp8_flops", "driver_memory", "efficiency", "allreduce_floor", *QUANTITIES}
 
 # Used where a fabric comes without a share of its bandwidth that collectives reach.
 _DEFAULT_EFFICIENCY = Fact(
@@ -74,7 +74,13 @@ class LinkFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuFacts:
-    """A GPU: bytes, bytes per second, FLOP per second; what the engine makes of it; the link to the GPUs of its own node."""
+    """A GPU: bytes, bytes per second, FLOP per second; what the engine makes of it; the link to the GPUs of its own node.
+
+    Attributes:
+        memory: What CUDA reports to the engine.
+        driver_memory: What the driver shows (nvidia-smi), where it was read; no formula uses it.
+        vendor: Who made it; larger GPUs are offered of one vendor only.
+    """
 
     name: str
     memory: Fact
@@ -84,6 +90,8 @@ class GpuFacts:
     engine: dict[Precision, dict[str, Fact]]
     link: LinkFacts | None
     cuda: bool = True
+    driver_memory: Fact | None = None
+    vendor: str = "nvidia"
 
     @property
     def facts(self) -> tuple[Fact, ...]:
@@ -106,12 +114,13 @@ class FactBook:
         """
         if isinstance(asked, InlineGpu):
             name, facts = asked.name, _stated_gpu(asked)
-            link, engine = asked.interconnect, DEFAULT_ENGINE
+            link, engine, vendor = asked.interconnect, DEFAULT_ENGINE, "nvidia"
         else:
             entry = catalogue.gpus().get(asked)
             name, facts = asked, {} if entry is None else _by_quantity(entry[0])
             words = {} if entry is None else entry[1]
             link, engine = words.get("interconnect"), words.get("engine", DEFAULT_ENGINE)
+            vendor = words.get("vendor", "nvidia")
         facts = self._merged(name, facts)
         if not any(quantity in facts for quantity in _NEEDED_GPU):
             raise FactsError(
@@ -129,6 +138,8 @@ class FactBook:
             fp8_flops=facts.get("fp8_flops"),
             engine=engine_facts(engine, name, facts),
             cuda=engine != "vllm-cpu",
+            driver_memory=facts.get("driver_memory"),
+            vendor=vendor,
             link=None if link is None else self.fabric(link, where="hardware.gpu.interconnect"),
         )
 
@@ -163,9 +174,9 @@ class FactBook:
             per_gpu=per_gpu,
         )
 
-    def larger_gpus(self, memory_bytes: float) -> tuple[GpuFacts, ...]:
-        """Catalogue GPUs with more memory than that, smallest first."""
-        known = [self.gpu(name) for name in catalogue.gpus()]
+    def larger_gpus(self, memory_bytes: float, vendor: str = "nvidia") -> tuple[GpuFacts, ...]:
+        """Catalogue GPUs of that vendor with more memory than that, smallest first."""
+        known = [gpu for gpu in map(self.gpu, catalogue.gpus()) if gpu.vendor == vendor]
         return tuple(
             sorted((gpu for gpu in known if gpu.memory.value > memory_bytes), key=lambda gpu: gpu.memory.value)
         )

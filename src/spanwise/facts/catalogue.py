@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -16,6 +17,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _UNITS = {
     "memory": "B",
+    "driver_memory": "B",
     "memory_bandwidth": "B/s",
     "bf16_flops": "FLOP/s",
     "fp8_flops": "FLOP/s",
@@ -121,3 +123,21 @@ def model_config(name: str) -> dict[str, Any]:
         )
     config: dict[str, Any] = copy.deepcopy(models[name])
     return config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Under which terms a catalogue model's weights are given, as far as known on the catalogue's date.
+
+    Attributes:
+        gated: True where the hub asks for an account that accepted them.
+    """
+
+    licence: str
+    gated: bool
+
+
+def model_terms(name: str) -> Terms | None:
+    """Licence and gate of a catalogue model: the longest beginning of its name that the catalogue knows."""
+    found = [start for start in _read("models.yaml")["licences"] if name.startswith(start)]
+    return Terms(**_read("models.yaml")["licences"][max(found, key=len)]) if found else None

@@ -14,9 +14,32 @@ _MAX_LAYERS = 2000
 class Config:
     """Typed reads of one config dict; ``where`` names its origin in messages."""
 
-    def __init__(self, document: dict[str, Any], where: str) -> None:
+    def __init__(self, document: dict[str, Any], where: str, prefix: str = "") -> None:
         self._document = document
         self.where = where
+        self._prefix = prefix  # in messages, for a nested part
+
+    def part(self, key: str) -> Config:
+        """The mapping under ``key`` as a Config of its own."""
+        value = self.raw(key)
+        if value is None:
+            self.missing(key)
+        if not isinstance(value, dict):
+            self.refuse(key, f"is {_short(value)}; expected a mapping")
+        return Config(value, self.where, f"{self._prefix}{key}.")
+
+    def with_defaults(self, defaults: dict[str, Any]) -> Config:
+        """The same config, ``defaults`` where a key is absent or null."""
+        given = {key: value for key, value in self._document.items() if value is not None}
+        return Config({**self._document, **defaults, **given}, self.where, self._prefix)
+
+    def has(self, key: str) -> bool:
+        """True where the key is there, be it null."""
+        return key in self._document
+
+    def names(self) -> tuple[Any, ...]:
+        """Every key."""
+        return tuple(self._document)
 
     def raw(self, key: str) -> Any:
         """The value as it stands, or None."""
@@ -25,13 +48,15 @@ class Config:
     def refuse(self, key: str, problem: str) -> NoReturn:
         """Raise the ModelError for ``key``."""
         raise ModelError(
-            f"config.json: {key}: {problem}", where=self.where, remedy="correct the config.json, or give another model"
+            f"config.json: {self._prefix}{key}: {problem}",
+            where=self.where,
+            remedy="correct the config.json, or give another model",
         )
 
     def missing(self, key: str) -> NoReturn:
         """Raise the ModelError for an absent ``key``."""
         raise ModelError(
-            f"config.json has no {key}",
+            f"config.json has no {self._prefix}{key}",
             where=self.where,
             remedy="give the complete config.json that lies beside the weights",
         )
@@ -86,12 +111,25 @@ class Config:
             self.refuse(key, f"is {_short(value)}; expected a list of layer numbers")
         return frozenset(self._number(key, item, 0, _MAX_LAYERS) for item in value)
 
+    def switches(self, key: str, layers: int) -> list[bool] | None:
+        """One 0 or 1 per layer; None where absent or empty."""
+        value = self.raw(key)
+        if value is None or value == []:
+            return None
+        if (
+            not isinstance(value, list)
+            or not layers <= len(value) <= _MAX_LAYERS
+            or not all(v in (0, 1) for v in value)
+        ):
+            self.refuse(key, f"is {_short(value)}; expected {layers} of 0 / 1")
+        return [bool(item) for item in value[:layers]]
+
     def layer_types(self, layers: int) -> list[str] | None:
         """``layer_types``, one per layer; None where absent."""
         value = self.raw("layer_types")
         if value is None:
             return None
-        known = ("full_attention", "sliding_attention")
+        known = ("full_attention", "sliding_attention", "chunked_attention")
         if not isinstance(value, list) or len(value) != layers or not all(item in known for item in value):
             self.refuse("layer_types", f"is {_short(value)}; expected {layers} of {' / '.join(known)}")
         return list(value)

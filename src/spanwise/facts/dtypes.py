@@ -7,7 +7,7 @@ precision, as vLLM loads them (measured on an H200 with vLLM 0.24: Llama-3-70B i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from spanwise.errors import ModelError
@@ -23,6 +23,7 @@ class WeightFormat:
         plain_bits: Bits per parameter of everything else, which is also the activation's precision.
         expert_bits: Bits per weight of a routed expert, where they differ from other linear layers (gpt-oss).
         fp8_math: True where matrix products run in fp8 (on hardware that has it).
+        kv_bits: Bits per KV cache element, where they differ from the activation's (fp8 KV cache).
         on_the_fly: True where vLLM makes it from a bfloat16 checkpoint while loading; others need their own checkpoint.
     """
 
@@ -32,11 +33,12 @@ class WeightFormat:
     expert_bits: Fraction | None = None
     fp8_math: bool = False
     on_the_fly: bool = False
+    kv_bits: int | None = None
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes per KV element: vLLM's ``--kv-cache-dtype auto`` keeps the activation's precision."""
-        return self.plain_bits // 8
+        """Bytes per KV element: vLLM's ``--kv-cache-dtype auto`` keeps the activation's precision unless the checkpoint asks for fp8."""
+        return (self.plain_bits if self.kv_bits is None else self.kv_bits) // 8
 
     @property
     def quantised(self) -> bool:
@@ -57,9 +59,29 @@ class WeightFormat:
         return parameters * self.plain_bits // 8
 
 
-def grouped(name: str, bits: int, group: int) -> WeightFormat:
-    """A weight-only integer format: per ``group`` weights one 16-bit scale and one zero point of ``bits`` bits."""
-    return WeightFormat(name=name, linear_bits=bits + Fraction(16 + bits, group), plain_bits=16)
+def grouped(name: str, bits: int, group: int, *, zeros: bool = True) -> WeightFormat:
+    """A weight-only integer format: per ``group`` weights one 16-bit scale, and one zero point of ``bits`` bits where it has ``zeros``."""
+    return WeightFormat(name=name, linear_bits=bits + Fraction(16 + (bits if zeros else 0), group), plain_bits=16)
+
+
+# --kv-cache-dtype: bits per element. fp8 scales are one number per layer.
+KV_CACHE_DTYPES = {"auto": None, "bfloat16": 16, "float16": 16, "fp8": 8, "fp8_e4m3": 8, "fp8_e5m2": 8}
+
+
+def with_kv_cache(weights: WeightFormat, dtype: str) -> WeightFormat:
+    """The same weights with another ``--kv-cache-dtype``; ``auto`` leaves what the checkpoint asks for.
+
+    Raises:
+        ModelError: An unknown name.
+    """
+    if dtype not in KV_CACHE_DTYPES:
+        raise ModelError(
+            f"unknown KV cache dtype {dtype[:40]!r}",
+            where="kv_cache_dtype",
+            remedy=f"use one of {', '.join(KV_CACHE_DTYPES)}",
+        )
+    bits = KV_CACHE_DTYPES[dtype]
+    return weights if bits is None else replace(weights, kv_bits=bits)
 
 
 _FORMATS = {
@@ -73,6 +95,8 @@ _FORMATS = {
     "int4": grouped("int4", 4, 128),
     "awq": grouped("awq", 4, 128),
     "gptq": grouped("gptq", 4, 128),
+    # NVFP4: 16 weights share one fp8 scale, a tensor one float32.
+    "nvfp4": WeightFormat(name="nvfp4", linear_bits=4 + Fraction(8, 16), plain_bits=16),
     # OCP MX v1.0: 32 weights share one 8-bit exponent.
     "mxfp4": WeightFormat(name="mxfp4", linear_bits=4 + Fraction(8, 32), plain_bits=16),
 }

@@ -7,6 +7,9 @@ import re
 import pytest
 
 from spanwise.errors import FactsError, ModelError
+from spanwise.estimate.collectives import all_reduce_s
+from spanwise.estimate.layout import Layout
+from spanwise.estimate.rates import rates
 from spanwise.facts import catalogue
 from spanwise.facts.book import book_from, load_facts
 from spanwise.facts.dtypes import weight_format
@@ -147,3 +150,98 @@ def test_bits():
     assert weight_format("fp8").plain_bytes(10) == 20
     with pytest.raises(ModelError):
         weight_format("fp3")
+
+
+def test_measured_totals_of_real_cards():
+    """nvidia-smi on our own cards; what CUDA leaves of it is what the engine sees."""
+    for name, mib in (("H200-141GB-SXM", 143771), ("H100-80GB-SXM", 81559)):
+        gpu = load_facts().gpu(name)
+        assert gpu.driver_memory.kind == "measured"
+        assert gpu.driver_memory.value == mib * 2**20
+        assert 0.4 < (gpu.driver_memory.value - gpu.memory.value) / 2**30 < 0.7
+    assert load_facts().gpu("L4-24GB").driver_memory is None
+
+
+EXPECTED_GPUS = {
+    "H100-80GB-SXM", "H100-80GB-PCIe", "H100-94GB-NVL", "H200-141GB-SXM", "B200-180GB-SXM", "GB200-186GB-NVL72",
+    "A100-80GB-SXM", "A100-80GB-PCIe", "A100-40GB-SXM", "A100-40GB-PCIe", "L4-24GB", "L40S-48GB", "A10G-24GB",
+    "RTX-4090-24GB", "MI300X-192GB", "lab-cpu",
+}  # fmt: skip
+
+
+def test_what_people_rent_is_there():
+    assert set(catalogue.gpus()) >= EXPECTED_GPUS
+    # Per GPU and direction, GB/s.
+    for name, gb in (("nvlink-3", 300), ("nvlink-4", 450), ("nvlink-5", 900), ("nvlink-5-nvl72", 900), ("pcie-5", 63)):
+        assert load_facts().fabric(name).bandwidth.value == gb * 1e9
+    # Per node of eight GPUs, Gbit/s.
+    for name, gbit in (("efa-p4d", 400), ("efa-p5", 3200), ("tcpxo-a3-mega", 1600), ("ethernet-100g", 100)):
+        link = load_facts().fabric(name)
+        assert link.bandwidth.value * 8 / 1e9 * (8 if link.per_gpu else 1) == pytest.approx(gbit)
+
+
+def test_what_was_not_looked_up_says_so_and_has_an_address():
+    for entries in (catalogue.gpus(), catalogue.fabrics()):
+        for facts, _ in entries.values():
+            for fact in facts:
+                if fact.source.startswith("from memory"):
+                    assert "https://" in fact.source
+
+
+def test_larger_gpus_are_of_one_vendor():
+    larger = load_facts().larger_gpus(180e9)
+    assert {gpu.name for gpu in larger} == {"B200-180GB-SXM", "GB200-186GB-NVL72"}
+    assert [gpu.name for gpu in load_facts().larger_gpus(180e9, "amd")] == ["MI300X-192GB"]
+
+
+@pytest.mark.parametrize(
+    ("fabric", "size", "low_s", "high_s"),
+    [
+        ("roce-200g", 0, 36e-6, 49e-6),
+        ("roce-400g", 0, 36e-6, 49e-6),
+        ("efa-400g", 0, 69e-6, 83e-6),
+        ("efa-p5", 0, 69e-6, 83e-6),
+        ("efa-p4d", 0, 69e-6, 83e-6),
+        ("ethernet-10g", 1 << 20, 2e-3, 3e-3),
+    ],
+)
+def test_published_all_reduces_over_two_hosts_lie_within_the_range(fabric, size, low_s, high_s):
+    """design notes, "Formulas to start from", taken as two hosts of eight GPUs: the 10G figure does not say how many ranks."""
+    book, weights, layout = load_facts(), weight_format("bfloat16"), Layout(16, 1, 8)
+    best, worst = (
+        all_reduce_s(rates(book.gpu("H100-80GB-SXM"), book.fabric(fabric), weights, case), layout, size)
+        for case in ("best", "worst")
+    )
+    assert best <= high_s and worst >= low_s
+    expected = all_reduce_s(rates(book.gpu("H100-80GB-SXM"), book.fabric(fabric), weights, "expected"), layout, size)
+    assert low_s * 0.8 <= expected <= high_s * 1.2
+
+
+@pytest.mark.parametrize("gpu", ["H100-80GB-SXM", "H200-141GB-SXM", "B200-180GB-SXM", "A100-80GB-SXM"])
+def test_small_all_reduces_inside_a_node_take_what_was_measured_elsewhere(gpu):
+    book = load_facts()
+    used = rates(book.gpu(gpu), None, weight_format("bfloat16"), "expected")
+    assert 5e-6 <= all_reduce_s(used, Layout(8, 1, 8), 8192) <= 8e-6
+
+
+def test_a_new_gpu_by_file():
+    """A user adds a GPU the catalogue does not know; it is complete once its three quantities are given."""
+    fact = {**FACT, "kind": "stated"}
+    facts = [
+        {**fact, "name": "X1.memory", "value": 64e9},
+        {**fact, "name": "X1.memory_bandwidth", "value": 2e12, "unit": "B/s"},
+        {**fact, "name": "X1.bf16_flops", "value": 4e14, "unit": "FLOP/s"},
+    ]
+    gpu = book_from(document(*facts)).gpu("X1")
+    assert (gpu.memory.value, gpu.bf16_flops.kind, gpu.fp8_flops) == (64e9, "stated", None)
+    with pytest.raises(FactsError, match=r"X1\.bf16_flops"):
+        book_from(document(*facts[:2])).gpu("X1")
+
+
+@pytest.mark.parametrize("quantity", ["hop", "bandwidth", "efficiency"])
+def test_a_measured_link_beats_the_catalogue_whatever_the_order(quantity):
+    unit = catalogue.unit_of(quantity)
+    measured = {**FACT, "name": f"ethernet-10g.{quantity}", "value": 0.5, "unit": unit}
+    weaker = {**measured, "value": 0.25, "kind": "catalogue"}
+    for facts in ((measured, weaker), (weaker, measured)):
+        assert getattr(book_from(document(*facts)).fabric("ethernet-10g"), quantity).value == 0.5

@@ -71,7 +71,7 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         "requests_per_s": spread([item.requests_per_s for item in cases], count),
         "max_requests_per_s": spread([item.max_requests_per_s for item in cases], count),
     }
-    caveats = []
+    caveats = list(question.model.caveats)
     if any(fact.kind == "assumption" for fact in question.gpu.engine["sixteen"].values()):
         caveats.append(
             f"the engine's efficiency was measured on one H200 and one H100; on {question.gpu.name} it is an assumption"

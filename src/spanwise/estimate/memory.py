@@ -106,6 +106,9 @@ def stage_memory(model: ModelFacts, weights: WeightFormat, layout: Layout) -> tu
         last = index == stages - 1
         if index == 0:
             held_weights += table
+        if not last:
+            # vLLM builds a multi-modal model's towers on every stage; on the last one they are counted with what follows the layers.
+            held_weights += weights.plain_bytes(model.tower_params)
         if last:
             held_weights += weights.plain_bytes(model.final_params)
             # A tied head is the embedding itself where both are on one rank, and a second copy where they are not.

@@ -17,12 +17,8 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the tests know where measurements lie
 
-from spanwise.estimate.memory import replica_memory
-from spanwise.estimate.points import Point, answer
-from spanwise.estimate.serving import Load, Service, observe
-from tests.unit.estimate.measured import ONE, Measured, ours, reference
+from tests.unit.estimate.measured import Measured, ours, reference
 
-BATCHED, SEQUENCES = 8192, 1024
 HEAD = """# Accuracy
 
 Written by `make accuracy` (`tools/accuracy.py`) from the measurements in `results/gpu` (vLLM 0.24.0 on one H200 and one H100, 2026-11-24,
@@ -40,39 +36,6 @@ The loads and the reference data were never fitted.
 """
 
 
-def points_of(sample: Measured, phase: str) -> tuple[list[float], list[dict]]:
-    """Signed errors and the measured points of one phase; single prompts only."""
-    picked = [p for p in sample.document["points"] if p["phase"] == phase and (phase == "decode" or p["batch"] == 1)]
-    found = answer(
-        [Point(**{k: p[k] for k in ("phase", "batch", "context_tokens", "new_tokens")}) for p in picked],
-        model=sample.model,
-        weights=sample.weights,
-        gpu=sample.gpu,
-        fabric=None,
-        layout=ONE,
-        batched_tokens=BATCHED,
-    )
-    return [one.time_ms / p["time_ms"] - 1 for one, p in zip(found, picked, strict=True)], picked
-
-
-def observed(sample: Measured, loop: dict) -> Service:
-    """What is predicted for one load."""
-    load = Load(
-        input_tokens=loop["input_tokens"],
-        output_tokens=loop["output_tokens"],
-        rate_per_s=loop.get("request_rate_per_s"),
-        concurrency=loop.get("concurrency"),
-    )
-    return observe(
-        sample.rates,
-        sample.cut,
-        load,
-        kv_capacity_tokens=sample.document["kv_capacity_tokens"],
-        batched_tokens=BATCHED,
-        max_sequences=SEQUENCES,
-    )
-
-
 def steps(samples: list[Measured]) -> list[str]:
     """One row per model: median and worst error of decode and prefill, KV capacity."""
     rows = [
@@ -80,19 +43,10 @@ def steps(samples: list[Measured]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for sample in samples:
-        memory = replica_memory(
-            sample.model,
-            sample.weights,
-            ONE,
-            gpu_memory_bytes=sample.gpu.memory.value,
-            utilization=0.9,
-            batched_tokens=BATCHED,
-            max_sequences=SEQUENCES,
-        )
-        kv = memory.kv_capacity_tokens / sample.document["kv_capacity_tokens"] - 1
+        kv = sample.kv_capacity_tokens() / sample.document["kv_capacity_tokens"] - 1
         cells = []
         for phase in ("decode", "prefill"):
-            found, _ = points_of(sample, phase)
+            found = sample.errors(phase)
             sizes = [abs(error) for error in found]
             cells += [f"{median(sizes):.1%}", f"{max(sizes):.1%}", str(len(sizes))]
         rows.append(f"| {sample.label} | {' | '.join(cells)} | {kv:+.2%} |")
@@ -123,7 +77,7 @@ def loads(samples: list[Measured], kind: str) -> tuple[list[str], dict[str, list
         for loop in sample.document["loops"]:
             if kind not in loop:
                 continue
-            found = observed(sample, loop)
+            found = sample.observed(loop)
             pairs = {
                 "TTFT": (loop["mean_ttft_ms"], (found.ttft_s or 0.0) * 1e3),
                 "TPOT": (loop["mean_tpot_ms"], found.tpot_s * 1e3),
@@ -133,8 +87,7 @@ def loads(samples: list[Measured], kind: str) -> tuple[list[str], dict[str, list
             for name, (real, predicted) in pairs.items():
                 sizes[name].append(abs(predicted / real - 1))
                 cells.append(f"{real:.4g}, {predicted:.4g} ({predicted / real - 1:+.0%})")
-            over = loop.get("concurrency", 0) * (loop["input_tokens"] + loop["output_tokens"])
-            mark = " (past the KV limit)" if over > sample.document["kv_capacity_tokens"] else ""
+            mark = " (past the KV limit)" if sample.past_the_kv_limit(loop) else ""
             rows.append(
                 f"| {sample.label} | {loop['input_tokens']}, {loop['output_tokens']} | {loop[kind]:g}{mark} | {' | '.join(cells)} |"
             )
@@ -155,10 +108,7 @@ def page() -> str:
     fitted, foreign = ours(), reference()
     parts = [HEAD, "## Single steps and KV capacity: fitted\n", *steps(fitted)]
     if foreign:
-        sizes = {
-            phase: [abs(e) for sample in foreign for e in points_of(sample, phase)[0]]
-            for phase in ("decode", "prefill")
-        }
+        sizes = {phase: [abs(e) for sample in foreign for e in sample.errors(phase)] for phase in ("decode", "prefill")}
         parts += ["\n## Single steps and KV capacity: not fitted (reference data)\n", *steps(foreign), ""]
         parts += aims("points not fitted", sizes, {"decode": 0.05, "prefill": 0.08})
     parts += ["\n## A model of a size or precision that was never fitted\n", *left_out()]

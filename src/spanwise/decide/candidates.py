@@ -38,6 +38,8 @@ _BIG_GPU_BYTES = 70 * 2**30
 _BATCHED_BIG, _BATCHED_SMALL = 8192, 2048
 # How often a choice of the formulas may be refuted by the replay before the last one stands.
 _MOST_CONFIRMATIONS = 8
+# Missing by up to this much more counts as equal, for the sake of fewer replicas.
+_ALMOST = 1.05
 # Replicas beyond these sizes are not searched: no deployment is known that comes near.
 _MOST_RANKS, _WIDEST_TENSOR, _LONGEST_PIPELINE = 1024, 256, 64
 
@@ -101,6 +103,11 @@ class Candidate:
             float(self.layout.world_size > 1),
             time,
         )
+
+
+def _as_good(fewer: Candidate, full: Candidate) -> bool:
+    """True where fewer replicas achieve what all of them do, or miss it by hardly more."""
+    return (fewer.tier, fewer.badness) <= (full.tier, full.badness * _ALMOST)
 
 
 def layouts(question: Question) -> Iterator[Layout]:
@@ -309,12 +316,12 @@ class Judge:
             return full
         # More replicas never do worse, so the fewest that do as well are found by halving; fewer than the load needs are not tried.
         high, found = most, full
-        if (first.tier, first.badness) <= (full.tier, full.badness * 1.05):
+        if _as_good(first, full):
             return first
         while low < high:
             middle = (low + high) // 2
             candidate = at(middle)
-            if (candidate.tier, candidate.badness) <= (full.tier, full.badness * 1.05):
+            if _as_good(candidate, full):
                 high, found = middle, candidate
             else:
                 low = middle + 1
@@ -325,8 +332,8 @@ class Judge:
         """Where even all replicas do not carry the load: the fewest that come within a twentieth of that."""
         if full.tier != 2 or full.replicas == 1:
             return full
-        fewer = at(max(1, math.ceil(full.replicas / 1.05)))
-        return fewer if (fewer.tier, fewer.badness) <= (full.tier, full.badness * 1.05) else full
+        fewer = at(max(1, math.ceil(full.replicas / _ALMOST)))
+        return fewer if _as_good(fewer, full) else full
 
     def serve(
         self,

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from spanwise.estimate.step import Costs
 
 BLOCK_TOKENS = 16
-_TYPICAL_WAVES, _LEAST_REQUESTS, _MOST_REQUESTS = 4, 48, 2048
 _MOST_STEPS = 60_000
 # Requests looked at over all steps: what takes the time. Beyond it the replay is given up and the formula answers.
 _MOST_WORK = 300_000
@@ -66,7 +65,6 @@ class Seen:
     requests_per_s: float
     preemptions: int
     mean_in_flight: float
-    first_wave: int
     complete: bool
 
     def mean_ttft_s(self, *, skip: int = 0) -> float:
@@ -108,7 +106,7 @@ class _Engine:
         budget = self.batched_tokens
         chunks: list[tuple[float, float]] = []
         step = _Step(0.0, [], [], [])
-        context, index, preempted = 0, 0, False
+        index, preempted = 0, False
         while index < len(self.running) and budget > 0:
             request = self.running[index]
             index += 1
@@ -126,7 +124,6 @@ class _Engine:
             if need > self.blocks:
                 break
             budget -= new
-            context += request.computed
             self._plan(step, chunks, request, new, need)
         while self.waiting and budget > 0 and len(self.running) < self.max_sequences and not preempted:
             request = self.waiting[0]
@@ -156,9 +153,7 @@ class _Engine:
         return min(known - request.computed, budget)
 
     def _plan(self, step: _Step, chunks: list[tuple[float, float]], request: _Request, new: int, need: int) -> None:
-        if need > 0:
-            self.blocks -= need
-            request.held += need
+        self._hold(request, need)
         known = request.prompt + request.planned
         if request.planned and request.computed == known - 1:
             step.decodes.append(request)
@@ -172,6 +167,11 @@ class _Engine:
                 step.chunked.append(request)
         request.computed += new
         request.in_flight += 1
+
+    def _hold(self, request: _Request, need: int) -> None:
+        if need > 0:
+            self.blocks -= need
+            request.held += need
 
     def _preempt(self, request: _Request) -> None:
         self.blocks += request.held
@@ -200,7 +200,7 @@ class _Engine:
 
     def ready(self) -> bool:
         """True where `schedule` may find something."""
-        return bool(self.waiting) or any(not request.in_flight or self.ahead for request in self.running)
+        return bool(self.waiting) or (bool(self.running) if self.ahead else self.idle())
 
     def stretch(self, step: _Step, work: Work, most: int) -> int:
         """Turn a plain decode step into up to ``most`` equal ones, while no request ends and no block runs out; how many."""
@@ -218,17 +218,14 @@ class _Engine:
         """Let a decoding request go on by ``tokens``; the blocks are there."""
         request.planned += tokens
         request.computed += tokens
-        need = -(-request.computed // BLOCK_TOKENS) - request.held
-        if need > 0:
-            self.blocks -= need
-            request.held += need
+        self._hold(request, -(-request.computed // BLOCK_TOKENS) - request.held)
 
     def idle(self) -> bool:
         """True where a running request is in no step."""
         return any(not request.in_flight for request in self.running)
 
 
-def replay(  # noqa: PLR0912,PLR0915 - one loop, in the order of the scheduler it follows
+def replay(  # noqa: PLR0912 - one loop, in the order of the scheduler it follows
     rates: Rates,
     cut: Costs,
     load: Load,
@@ -236,7 +233,7 @@ def replay(  # noqa: PLR0912,PLR0915 - one loop, in the order of the scheduler i
     kv_capacity_tokens: int,
     batched_tokens: int,
     max_sequences: int,
-    requests: int | None = None,
+    requests: int,
     async_scheduling: bool = True,
     seed: int = _SEED,
 ) -> Seen:
@@ -249,7 +246,7 @@ def replay(  # noqa: PLR0912,PLR0915 - one loop, in the order of the scheduler i
         kv_capacity_tokens: Of one replica.
         batched_tokens: vLLM's ``max_num_batched_tokens``.
         max_sequences: vLLM's ``max_num_seqs``.
-        requests: How many; by default four waves of a closed loop, enough for a p95 otherwise.
+        requests: How many.
         async_scheduling: vLLM's own, for one stage: the next step is planned while the last one runs, so a new request waits for both.
         seed: Of the arrivals.
     """
@@ -258,8 +255,7 @@ def replay(  # noqa: PLR0912,PLR0915 - one loop, in the order of the scheduler i
     depth = 2 if ahead else stages
     engine = _Engine(max(1, kv_capacity_tokens // BLOCK_TOKENS), batched_tokens, max_sequences, ahead)
     concurrency = None if load.rate_per_s is not None else max(1, round(load.concurrency or 1))
-    count = requests or _how_many(concurrency)
-    arrivals = _Arrivals(load, count, concurrency, random.Random(seed))  # noqa: S311
+    arrivals = _Arrivals(load, requests, concurrency, random.Random(seed))  # noqa: S311
     flying: deque[_Step] = deque()
     everyone: list[_Request] = []
     now = entry_free = 0.0  # entry_free: when the first stage takes the next step
@@ -316,8 +312,7 @@ def replay(  # noqa: PLR0912,PLR0915 - one loop, in the order of the scheduler i
         requests_per_s=len(done) / now if now else 0.0,
         preemptions=engine.preemptions,
         mean_in_flight=area / now if now else 0.0,
-        first_wave=concurrency or 0,
-        complete=len(done) == count,
+        complete=len(done) == requests,
     )
 
 
@@ -402,9 +397,3 @@ class _Arrivals:
         if self._unsent:
             self._unsent -= 1
             self._times.append(now)
-
-
-def _how_many(concurrency: int | None) -> int:
-    if concurrency is None:
-        return 400
-    return max(_LEAST_REQUESTS, min(_MOST_REQUESTS, _TYPICAL_WAVES * concurrency))

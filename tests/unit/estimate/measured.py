@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from spanwise.estimate.layout import Layout
+from spanwise.estimate.memory import replica_memory
+from spanwise.estimate.points import COLUMNS, Answer, Point, answer
 from spanwise.estimate.rates import Rates, rates
+from spanwise.estimate.serving import Load, Service, observe
 from spanwise.estimate.step import Costs, costs
 from spanwise.facts.architectures import model_facts
 from spanwise.facts.book import FactBook, GpuFacts
@@ -19,6 +22,8 @@ from tests.shared_data import shared_dir
 RESULTS = Path(__file__).resolve().parents[3] / "results" / "gpu"
 GPUS = {"NVIDIA H200": "H200-141GB-SXM", "NVIDIA H100 80GB HBM3": "H100-80GB-SXM"}
 ONE = Layout(1, 1, 1)
+# The conditions of the measurements.
+BATCHED, SEQUENCES = 8192, 1024
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,59 @@ class Measured:
     @property
     def cut(self) -> Costs:
         return costs(self.model, self.weights, ONE)
+
+    def answers(self, phase: Literal["decode", "prefill"] | None = None) -> list[tuple[Answer, dict[str, Any]]]:
+        """Prediction and measurement of every point, of one phase or both; single prompts only."""
+        points = self.document["points"]
+        picked = [p for p in points if phase in (None, p["phase"]) and (p["phase"] == "decode" or p["batch"] == 1)]
+        found = answer(
+            [Point(**{key: p[key] for key in COLUMNS}) for p in picked],
+            model=self.model,
+            weights=self.weights,
+            gpu=self.gpu,
+            fabric=None,
+            layout=ONE,
+            batched_tokens=BATCHED,
+        )
+        return list(zip(found, picked, strict=True))
+
+    def errors(self, phase: Literal["decode", "prefill"]) -> list[float]:
+        """Predicted over measured, less one."""
+        return [found.time_ms / point["time_ms"] - 1 for found, point in self.answers(phase)]
+
+    def kv_capacity_tokens(self) -> int:
+        """Predicted."""
+        return replica_memory(
+            self.model,
+            self.weights,
+            ONE,
+            gpu_memory_bytes=self.gpu.memory.value,
+            utilization=0.9,
+            batched_tokens=BATCHED,
+            max_sequences=SEQUENCES,
+        ).kv_capacity_tokens
+
+    def observed(self, loop: dict[str, Any]) -> Service:
+        """What is predicted for one measured load."""
+        load = Load(
+            input_tokens=loop["input_tokens"],
+            output_tokens=loop["output_tokens"],
+            rate_per_s=loop.get("request_rate_per_s"),
+            concurrency=loop.get("concurrency"),
+        )
+        return observe(
+            self.rates,
+            self.cut,
+            load,
+            kv_capacity_tokens=self.document["kv_capacity_tokens"],
+            batched_tokens=BATCHED,
+            max_sequences=SEQUENCES,
+        )
+
+    def past_the_kv_limit(self, loop: dict[str, Any]) -> bool:
+        """True where a closed loop wants more KV cache than there is."""
+        wanted = loop.get("concurrency", 0) * (loop["input_tokens"] + loop["output_tokens"])
+        return bool(wanted > self.document["kv_capacity_tokens"])
 
 
 def _measured(document: dict[str, Any], gpu: str) -> Measured:

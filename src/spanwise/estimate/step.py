@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from spanwise.estimate.collectives import all_reduce_s, pipeline_hops_s
+from spanwise.estimate.collectives import all_gather_s, all_reduce_s, pipeline_hops_s
 from spanwise.estimate.layout import Layout, stage_layers
 from spanwise.estimate.memory import kv_bytes_per_rank, layer_bytes_per_rank, vocab_bytes_per_rank
 
@@ -60,6 +60,7 @@ class Costs:
     layout: Layout
     stages: tuple[_Stage, ...]
     hidden_bytes: int
+    logit_bytes: int  # scores of one token over the whole vocabulary: every rank of a group holds a part, one needs all
     distinct: tuple[tuple[_Stage, int], ...]  # stages that are alike, and how many: each is timed once
     eight_bit: bool  # matrix products in fp8
 
@@ -106,7 +107,8 @@ def costs(model: ModelFacts, weights: WeightFormat, layout: Layout) -> Costs:
     for stage in stages:
         alike[stage] = alike.get(stage, 0) + 1
     hidden = model.hidden_size * weights.plain_bits // 8
-    return Costs(layout, tuple(stages), hidden, tuple(alike.items()), weights.fp8_math)
+    logits = model.vocab_size * weights.plain_bits // 8
+    return Costs(layout, tuple(stages), hidden, logits, tuple(alike.items()), weights.fp8_math)
 
 
 def _group(layer: LayerFacts, weights: WeightFormat, tensor: int) -> _Group:
@@ -151,9 +153,12 @@ def stage_s(rates: Rates, stage: _Stage, cut: Costs, work: Work, tokens: float) 
         linear += _blend(stage.head_bytes / rates.head_memory, stage.head_flops * heads / rates.head_compute, blend)
     reduces = 2 * stage.layers + (1 if stage.head_bytes else 0)
     size = tokens * cut.hidden_bytes
-    reduce_s = reduces * all_reduce_s(rates, cut.layout, size)
+    shared_s = reduces * all_reduce_s(rates, cut.layout, size)
+    if stage.head_bytes and heads:
+        shared_s += all_gather_s(rates, cut.layout, heads * cut.logit_bytes)
     moved_s = stage.layers * size * rates.activation_s_per_byte
-    return stage.layers * rates.layer_overhead + rates.step_overhead + linear + attention + reduce_s + moved_s
+    own_s = stage.layers * rates.layer_overhead + rates.step_overhead + linear + attention + moved_s
+    return own_s * rates.turns(cut.layout.tensor_parallel_size) + shared_s
 
 
 def _blend(memory_s: float, compute_s: float, exponent: float) -> float:
@@ -199,8 +204,13 @@ def step_time(rates: Rates, cut: Costs, work: Work) -> StepTime:
         time = stage_s(rates, stage, cut, work, tokens)
         total += count * time
         slowest_stage = max(slowest_stage, time)
-    if len(cut.stages) == 1:
+    stages = len(cut.stages)
+    if stages == 1:
         return StepTime(total, total)
+    # Stages whose ranks share a core take turns too, where several steps are under way.
+    slowest_stage *= rates.turns(stages * cut.layout.tensor_parallel_size) / rates.turns(
+        cut.layout.tensor_parallel_size
+    )
     # Llama-like models hand on the hidden state and the residual.
     hops, slowest = pipeline_hops_s(rates, cut.layout, 2 * tokens * cut.hidden_bytes)
     return StepTime(total + hops, slowest_stage + slowest)

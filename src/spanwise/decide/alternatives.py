@@ -285,7 +285,13 @@ def _fewer_bits(judge: Judge, best: Candidate | None) -> list[Rejected]:
         how = "vLLM makes it while loading" if fewer.on_the_fly else "needs a checkpoint in that format"
         if name == "fp8" and question.gpu.fp8_flops is None:
             how += f"; {question.gpu.name} has no fp8 units, so it saves memory only"
-        instead = "" if best is None else f" instead of {best.gpus}"
+        instead = (
+            ""
+            if best is None
+            else " as now, but more of what is asked"
+            if candidate.gpus == best.gpus
+            else f" instead of {best.gpus}"
+        )
         text = f"{name}: {name_of(candidate.layout, candidate.replicas)}, {gpus(candidate.gpus)}{instead}; {how}. "
         text += "Check the quality"
         return [_entry(other, candidate, role="fewer_bits", code="fewer_bits", text=text)]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from spanwise.errors import InputError
 from spanwise.facts.fact import Fact
+
+if TYPE_CHECKING:
+    from spanwise.decide.codes import FlipCode, ReasonCode, RejectedCode
 
 SCHEMA = "spanwise.verdict/1"
 
@@ -27,7 +30,7 @@ class PinnedLayout:
 class Reason:
     """Why: a stable code, a sentence, and the figures the sentence rests on."""
 
-    code: str
+    code: ReasonCode
     text: str
     values: dict[str, Any] = field(default_factory=dict)
 
@@ -110,7 +113,7 @@ class Predicted:
 class Flip:
     """What would have to change for another verdict. ``from_`` and ``to`` in the unit of ``what``."""
 
-    what: str
+    what: FlipCode
     from_: float | int | str
     to: float | int | str
     verdict: str
@@ -125,7 +128,7 @@ class Rejected:
     pipeline_parallel_size: int
     replicas: int
     dtype: str
-    code: str
+    code: RejectedCode
     text: str
     role: str = "other"
     gpu: str | None = None

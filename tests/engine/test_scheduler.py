@@ -246,16 +246,6 @@ PIPELINES = [
     for concurrency in (1, 3, 8)
     for inputs in (100, 700)
 ]
-ADMITS = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the replay admits a request when its first chunk fits; vLLM (scheduler_reserve_full_isl) when its whole prompt does",
-)
-PREEMPTS = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the replay preempts neither a request that is in flight nor the one that finds no block; vLLM takes the youngest, whichever",
-)
 DEPTH = pytest.mark.xfail(
     strict=True,
     raises=AssertionError,
@@ -263,15 +253,13 @@ DEPTH = pytest.mark.xfail(
 )
 # The smallest loop that shows it, then eight requests of 40 + 40 tokens, which need 40 blocks.
 TIGHT = [
-    pytest.param(Case(concurrency=2, inputs=16, outputs=4, batched_tokens=24, blocks=2), marks=PREEMPTS),
+    pytest.param(Case(concurrency=2, inputs=16, outputs=4, batched_tokens=24, blocks=2)),
     *(
-        pytest.param(Case(concurrency=8, inputs=40, outputs=40, blocks=20, ahead=ahead, stages=stages), marks=ADMITS)
+        pytest.param(Case(concurrency=8, inputs=40, outputs=40, blocks=20, ahead=ahead, stages=stages))
         for ahead, stages in ((True, 1), (False, 1), (False, 2))
     ),
     *(
-        pytest.param(
-            Case(concurrency=8, inputs=40, outputs=40, blocks=blocks, ahead=ahead, stages=stages), marks=PREEMPTS
-        )
+        pytest.param(Case(concurrency=8, inputs=40, outputs=40, blocks=blocks, ahead=ahead, stages=stages))
         for blocks in (27, 33)
         for ahead, stages in ((True, 1), (False, 2))
     ),
@@ -279,11 +267,9 @@ TIGHT = [
 ]
 # Prompts that several steps compute, in a cache that does not hold all of them.
 LONG = [
-    pytest.param(Case(concurrency=2, inputs=40, outputs=20, batched_tokens=48, blocks=4), marks=ADMITS),
+    pytest.param(Case(concurrency=2, inputs=40, outputs=20, batched_tokens=48, blocks=4)),
     *(
-        pytest.param(
-            Case(concurrency=3, inputs=700, outputs=20, blocks=blocks, ahead=ahead, stages=stages), marks=ADMITS
-        )
+        pytest.param(Case(concurrency=3, inputs=700, outputs=20, blocks=blocks, ahead=ahead, stages=stages))
         for blocks in (60, 100)
         for ahead, stages in ((True, 1), (False, 1), (False, 2))
     ),

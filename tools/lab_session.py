@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -39,14 +40,23 @@ class Engine:
         self._keeper = state.keeper_pid
         self.options = options
         self.process: subprocess.Popen[str] = enter.start(
-            state, state.hosts[host], command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
+            state,
+            state.hosts[host],
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
         )
         self.log = log
+        self.said: dict[str, Any] = {}
 
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
@@ -114,9 +124,30 @@ class Lab:
         self.state = leash.state
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         bring.down()
 
     def rate(self, mbit: float | None) -> None:
         """Every link at this rate from now on; None: not limited."""
         self.state = links.set_rate(self.state, None if mbit is None else mbit * 1e6)
+
+    def ping(self, sizes: tuple[int, ...], repeats: int = 15) -> dict[int, list[float]]:
+        """Milliseconds of all-reduces of these sizes (bytes) between the first two hosts."""
+        words = [self.state.hosts[0].address, str(repeats), *map(str, sizes)]
+        started = [
+            enter.start(
+                self.state, self.state.hosts[rank], [sys.executable, str(TOOLS / "lab_ping.py"), str(rank), *words],
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=_run_at_once,
+            )
+            for rank in (1, 0)
+        ]  # fmt: skip
+        answer, _ = started[1].communicate(timeout=ORDER_HANG_S)
+        started[0].wait(20)
+        return {int(size): times for size, times in json.loads(answer).items()}
+
+
+def _run_at_once() -> None:
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(5))

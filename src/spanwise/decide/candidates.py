@@ -8,7 +8,7 @@ from dataclasses import replace as dataclass_replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from spanwise.estimate.layout import Layout, fits_nodes, valid_tensor_parallel
+from spanwise.estimate.layout import Layout, fits_nodes, layer_runs, valid_tensor_parallel
 from spanwise.estimate.memory import Memory, StageMemory, replica_memory, stage_memory
 from spanwise.estimate.rates import Rates, rates
 from spanwise.estimate.serving import (
@@ -19,14 +19,16 @@ from spanwise.estimate.serving import (
     Load,
     Service,
     observe,
-    saturation,
-    serve,
+    pace_of,
+    served,
 )
 from spanwise.estimate.step import Costs, costs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from spanwise.estimate.layout import Runs
+    from spanwise.estimate.pace import Pace
     from spanwise.facts.book import GpuFacts, LinkFacts
     from spanwise.facts.dtypes import WeightFormat
     from spanwise.facts.model import ModelFacts
@@ -148,13 +150,14 @@ class Judge:
         self.rates: Rates = rates(question.gpu, question.fabric, question.weights, "expected")
         self._weights_bytes = question.model.weights_bytes(question.weights)
         shares = like is not None and (like.question.model, like.question.weights) == (question.model, question.weights)
+        self._runs: Runs = like._runs if like and shares else layer_runs(question.model)
         self._cuts: dict[Layout, tuple[Costs, tuple[StageMemory, ...]]] = like._cuts if like and shares else {}
         self._made: dict[tuple[Layout, int], tuple[Costs, Memory]] = {}
         self._confirmed: dict[tuple[Layout, int, int], Candidate] = {}
-        same_rates = (
-            shares and like is not None and (like.question.gpu, like.question.fabric) == (question.gpu, question.fabric)
+        # Steps are timed once for all questions about the same model on GPUs and links that are as fast.
+        self._paces: dict[tuple[Layout, int, int, int], Pace] = (
+            like._paces if like and shares and like.rates == self.rates else {}
         )
-        self._tops: dict[tuple[Layout, int, int, int], float] = like._tops if like and same_rates else {}
         self.max_sequences = default_max_sequences(question.gpu)
         self.correction: Correction = like.correction if like else Correction()
 
@@ -184,11 +187,15 @@ class Judge:
             return candidate
         if key not in self._confirmed:
             cut, memory = self.cut(candidate.layout, candidate.batched_tokens)
-            ways = (
-                self._serve(function, cut, memory, candidate.batched_tokens, candidate.replicas)
-                for function in (serve, observe)
+            formula = self._formula(cut, memory, candidate.batched_tokens, candidate.replicas)
+            service = observe(
+                self.rates,
+                cut,
+                self._load(candidate.replicas),
+                kv_capacity_tokens=memory.kv_capacity_tokens,
+                batched_tokens=candidate.batched_tokens,
+                max_sequences=self.max_sequences,
             )
-            formula, service = ways
             self.correction = Correction.between(formula, service)
             tier, badness = self._tier(service, candidate.replicas)
             self._confirmed[key] = dataclass_replace(candidate, service=service, tier=tier, badness=badness)
@@ -225,18 +232,10 @@ class Judge:
         work = self.question.workload
         if work.request_rate_per_s is None:
             return 1
-        key = (layout, batched_tokens, work.input_tokens, work.output_tokens)
-        if key not in self._tops:
-            cut, memory = self.cut(layout, batched_tokens)
-            self._tops[key] = saturation(
-                self.rates,
-                cut,
-                Load(input_tokens=work.input_tokens, output_tokens=work.output_tokens),
-                kv_capacity_tokens=memory.kv_capacity_tokens,
-                batched_tokens=batched_tokens,
-                max_sequences=self.max_sequences,
-            )
-        return max(1, math.ceil(work.request_rate_per_s / (HEADROOM * self._tops[key]) - 1e-9))
+        cut, memory = self.cut(layout, batched_tokens)
+        pace = self._pace(cut, batched_tokens)
+        top = pace.rate(self._slots(pace, memory))
+        return max(1, math.ceil(work.request_rate_per_s / (HEADROOM * top) - 1e-9))
 
     def could_hold(self, layout: Layout) -> bool:
         """False where all ranks together cannot hold one copy of the weights: cheap, and never wrongly false."""
@@ -264,8 +263,8 @@ class Judge:
             cut = self._cuts.get(layout)
             if cut is None:
                 cut = (
-                    costs(question.model, question.weights, layout),
-                    stage_memory(question.model, question.weights, layout),
+                    costs(question.model, question.weights, layout, self._runs),
+                    stage_memory(question.model, question.weights, layout, self._runs),
                 )
                 self._cuts[layout] = cut
             memory = replica_memory(
@@ -344,31 +343,33 @@ class Judge:
         case: Rates | None = None,
     ) -> Service:
         """One of ``replicas`` replicas under its share of the load, by formula, corrected by what was replayed."""
-        return self.correction.of(self._serve(serve, cut, memory, batched_tokens, replicas, case))
+        return self.correction.of(self._formula(cut, memory, batched_tokens, replicas, case))
 
-    def _serve(
-        self,
-        way: Callable[..., Service],
-        cut: Costs,
-        memory: Memory,
-        batched_tokens: int,
-        replicas: int,
-        case: Rates | None = None,
+    def _formula(
+        self, cut: Costs, memory: Memory, batched_tokens: int, replicas: int, case: Rates | None = None
     ) -> Service:
+        load = self._load(replicas)
+        pace = self._pace(cut, batched_tokens) if case is None else pace_of(case, cut, load, batched_tokens)
+        return served(pace, load, self._slots(pace, memory))
+
+    def _pace(self, cut: Costs, batched_tokens: int) -> Pace:
         work = self.question.workload
-        load = Load(
+        key = (cut.layout, batched_tokens, work.input_tokens, work.output_tokens)
+        pace = self._paces.get(key)
+        if pace is None:
+            pace = self._paces[key] = pace_of(self.rates, cut, self._load(1), batched_tokens)
+        return pace
+
+    def _slots(self, pace: Pace, memory: Memory) -> float:
+        return pace.slots(kv_capacity_tokens=memory.kv_capacity_tokens, max_sequences=self.max_sequences)
+
+    def _load(self, replicas: int) -> Load:
+        work = self.question.workload
+        return Load(
             input_tokens=work.input_tokens,
             output_tokens=work.output_tokens,
             rate_per_s=None if work.request_rate_per_s is None else work.request_rate_per_s / replicas,
             concurrency=None if work.concurrency is None else max(1.0, -(-work.concurrency // replicas)),
-        )
-        return way(
-            case or self.rates,
-            cut,
-            load,
-            kv_capacity_tokens=memory.kv_capacity_tokens,
-            batched_tokens=batched_tokens,
-            max_sequences=self.max_sequences,
         )
 
     def _tier(self, service: Service, replicas: int) -> tuple[int, float]:

@@ -14,14 +14,15 @@ are fitted to measurements (spanwise.estimate.rates).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spanwise.estimate.collectives import all_reduce_s, pipeline_hops_s
-from spanwise.estimate.layout import Layout, stage_layers
+from spanwise.estimate.layout import Layout, layer_runs, split_runs, stage_layers
 from spanwise.estimate.memory import kv_bytes_per_rank, layer_bytes_per_rank, vocab_bytes_per_rank
 
 if TYPE_CHECKING:
+    from spanwise.estimate.layout import Runs
     from spanwise.estimate.rates import Rates
     from spanwise.facts.dtypes import WeightFormat
     from spanwise.facts.model import LayerFacts, ModelFacts
@@ -31,10 +32,9 @@ _EXACT_CHUNKS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """Layers that are alike, in one stage: what one rank reads, multiplies and keeps."""
+class _Kind:
+    """A layer of one kind: what one rank reads, multiplies and keeps."""
 
-    count: int
     dense_bytes: float
     expert_bytes: float
     visited: float  # share of experts one token visits
@@ -47,7 +47,7 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    groups: tuple[_Group, ...]
+    held: tuple[tuple[int, int], ...]  # index into Costs.kinds, and how many layers of that kind
     layers: int
     head_bytes: float
     head_flops: float
@@ -58,6 +58,7 @@ class Costs:
     """A model cut by a layout: everything the time formulas need that does not depend on the load."""
 
     layout: Layout
+    kinds: tuple[_Kind, ...]
     stages: tuple[_Stage, ...]
     hidden_bytes: int
     distinct: tuple[tuple[_Stage, int], ...]  # stages that are alike, and how many: each is timed once
@@ -79,43 +80,43 @@ class Work:
         return self.decodes + sum(new for new, _ in self.chunks)
 
 
-def costs(model: ModelFacts, weights: WeightFormat, layout: Layout) -> Costs:
-    """Cut ``model`` by ``layout``."""
+def costs(model: ModelFacts, weights: WeightFormat, layout: Layout, runs: Runs | None = None) -> Costs:
+    """Cut ``model`` by ``layout``; ``runs`` are its :func:`layer_runs`, where they are known already."""
     tensor, pipeline = layout.tensor_parallel_size, layout.pipeline_parallel_size
-    made: dict[LayerFacts, _Group] = {}
-    by_id: dict[int, _Group] = {}
-    keys = []
-    for layer in model.layer_facts:
-        group = by_id.get(id(layer))
-        if group is None:
-            group = made.setdefault(layer, _group(layer, weights, tensor))
-            by_id[id(layer)] = group
-        keys.append(group)
-    stages, first = [], 0
-    head = vocab_bytes_per_rank(model, weights, tensor)
-    for index, count in enumerate(stage_layers(model.layers, pipeline)):
-        held: dict[int, list[_Group]] = {}
-        for group in keys[first : first + count]:
-            held.setdefault(id(group), []).append(group)
-        groups = tuple(replace(items[0], count=len(items)) for items in held.values())
-        last = index == pipeline - 1
-        flops = 2.0 * model.vocab_size * model.hidden_size / tensor
-        stages.append(_Stage(groups, count, float(head) if last else 0.0, flops if last else 0.0))
-        first += count
-    alike: dict[_Stage, int] = {}
+    kinds: dict[_Kind, int] = {}
+    found = tuple(
+        (kinds.setdefault(_kind(layer, weights, tensor), len(kinds)), count)
+        for layer, count in runs or layer_runs(model)
+    )
+    head = float(vocab_bytes_per_rank(model, weights, tensor))
+    head_flops = 2.0 * model.vocab_size * model.hidden_size / tensor
+    alike: dict[tuple[tuple[tuple[int, int], ...], bool], _Stage] = {}
+    stages = []
+    for index, held in enumerate(split_runs(found, stage_layers(model.layers, pipeline))):
+        counts: dict[int, int] = {}
+        for kind, count in held:
+            counts[kind] = counts.get(kind, 0) + count
+        key = (tuple(counts.items()), index == pipeline - 1)
+        stage = alike.get(key)
+        if stage is None:
+            last = key[1]
+            stage = _Stage(key[0], sum(counts.values()), head if last else 0.0, head_flops if last else 0.0)
+            alike[key] = stage
+        stages.append(stage)
+    distinct: dict[int, int] = {}
     for stage in stages:
-        alike[stage] = alike.get(stage, 0) + 1
+        distinct[id(stage)] = distinct.get(id(stage), 0) + 1
     hidden = model.hidden_size * weights.plain_bits // 8
-    return Costs(layout, tuple(stages), hidden, tuple(alike.items()), weights.fp8_math)
+    counted = tuple((stage, distinct[id(stage)]) for stage in alike.values())
+    return Costs(layout, tuple(kinds), tuple(stages), hidden, counted, weights.fp8_math)
 
 
-def _group(layer: LayerFacts, weights: WeightFormat, tensor: int) -> _Group:
+def _kind(layer: LayerFacts, weights: WeightFormat, tensor: int) -> _Kind:
     experts = -(-weights.expert_bytes(layer.expert_linear) // tensor)
     kv_split = min(tensor, layer.kv_heads)
     routed = layer.expert_linear * layer.experts_per_token / layer.experts if layer.experts else 0.0
     linear = layer.split_linear / tensor + layer.kv_linear / kv_split + layer.replicated_linear
-    return _Group(
-        count=1,
+    return _Kind(
         dense_bytes=float(layer_bytes_per_rank(layer, weights, tensor) - experts),
         expert_bytes=float(experts),
         visited=layer.experts_per_token / layer.experts if layer.experts else 0.0,
@@ -127,33 +128,16 @@ def _group(layer: LayerFacts, weights: WeightFormat, tensor: int) -> _Group:
     )
 
 
-def stage_s(rates: Rates, stage: _Stage, cut: Costs, work: Work, tokens: float) -> float:
-    """One stage doing ``work``, which is ``tokens`` tokens in all."""
-    blend = rates.blend
-    compute = rates.compute(tokens)
-    linear = attention = 0.0
-    for group in stage.groups:
-        memory_s, compute_s = group.dense_bytes / rates.memory, group.dense_flops * tokens / compute
-        if group.expert_bytes:
-            # Experts that none of the tokens visits are not read (tokens choose independently).
-            touched = 1.0 - (1.0 - group.visited) ** tokens
-            expert_s = _blend(
-                group.expert_bytes * touched / rates.memory, group.expert_flops * tokens / rates.experts, blend
-            )
-            linear += group.count * (_blend(memory_s, compute_s, blend) + expert_s)
-        else:
-            linear += group.count * _blend(memory_s, compute_s, blend)
-        attention += group.count * _attention(rates, group, work)
-    if cut.eight_bit:
-        linear *= rates.mid_batch(tokens)
-    heads = work.decodes + work.finished
-    if stage.head_bytes and heads:
-        linear += _blend(stage.head_bytes / rates.head_memory, stage.head_flops * heads / rates.head_compute, blend)
-    reduces = 2 * stage.layers + (1 if stage.head_bytes else 0)
-    size = tokens * cut.hidden_bytes
-    reduce_s = reduces * all_reduce_s(rates, cut.layout, size)
-    moved_s = stage.layers * size * rates.activation_s_per_byte
-    return stage.layers * rates.layer_overhead + rates.step_overhead + linear + attention + reduce_s + moved_s
+def _layer_s(rates: Rates, kind: _Kind, work: Work, tokens: float, compute: float) -> tuple[float, float]:
+    """Linear products and attention of one layer; ``compute`` is the rate of ``tokens`` tokens."""
+    linear = _blend(kind.dense_bytes / rates.memory, kind.dense_flops * tokens / compute, rates.blend)
+    if kind.expert_bytes:
+        # Experts that none of the tokens visits are not read (tokens choose independently).
+        touched = 1.0 - (1.0 - kind.visited) ** tokens
+        linear += _blend(
+            kind.expert_bytes * touched / rates.memory, kind.expert_flops * tokens / rates.experts, rates.blend
+        )
+    return linear, _attention(rates, kind, work)
 
 
 def _blend(memory_s: float, compute_s: float, exponent: float) -> float:
@@ -165,8 +149,8 @@ def _blend(memory_s: float, compute_s: float, exponent: float) -> float:
     return high * float((1.0 + (low / high) ** exponent) ** (1.0 / exponent))
 
 
-def _attention(rates: Rates, group: _Group, work: Work) -> float:
-    window = group.window
+def _attention(rates: Rates, kind: _Kind, work: Work) -> float:
+    window = kind.window
     reach = work.context if window is None else min(work.context, window)
     read, pairs = work.decodes * reach, 0.0
     for new, done in work.chunks:
@@ -175,7 +159,7 @@ def _attention(rates: Rates, group: _Group, work: Work) -> float:
         seen = new / 2 if window is None else _windowed(new, window)
         pairs += new * (seen + before)
         read += before
-    return read * group.kv_bytes / rates.kv + pairs * group.score_flops / rates.attention
+    return read * kind.kv_bytes / rates.kv + pairs * kind.score_flops / rates.attention
 
 
 def _windowed(new: float, window: int) -> float:
@@ -193,16 +177,35 @@ class StepTime:
 
 def step_time(rates: Rates, cut: Costs, work: Work) -> StepTime:
     """One engine step through all stages."""
-    total = slowest_stage = 0.0
     tokens = work.tokens
+    compute, size = rates.compute(tokens), tokens * cut.hidden_bytes
+    reduce_s = all_reduce_s(rates, cut.layout, size)
+    # What every layer pays, whatever its kind.
+    each = rates.layer_overhead + 2 * reduce_s + size * rates.activation_s_per_byte
+    penalty = rates.mid_batch(tokens) if cut.eight_bit else 1.0
+    # Stages hold layers of the same few kinds, so each kind is timed once, not once per stage.
+    layer_s = []
+    for kind in cut.kinds:
+        linear, attention = _layer_s(rates, kind, work, tokens, compute)
+        layer_s.append(each + penalty * linear + attention)
+    heads = work.decodes + work.finished
+    total = slowest_stage = 0.0
     for stage, count in cut.distinct:
-        time = stage_s(rates, stage, cut, work, tokens)
+        time = rates.step_overhead
+        for index, layers in stage.held:
+            time += layers * layer_s[index]
+        if stage.head_bytes:
+            time += reduce_s
+            if heads:
+                time += _blend(
+                    stage.head_bytes / rates.head_memory, stage.head_flops * heads / rates.head_compute, rates.blend
+                )
         total += count * time
         slowest_stage = max(slowest_stage, time)
     if len(cut.stages) == 1:
         return StepTime(total, total)
     # Llama-like models hand on the hidden state and the residual.
-    hops, slowest = pipeline_hops_s(rates, cut.layout, 2 * tokens * cut.hidden_bytes)
+    hops, slowest = pipeline_hops_s(rates, cut.layout, 2 * size)
     return StepTime(total + hops, slowest_stage + slowest)
 
 

@@ -1,0 +1,110 @@
+"""How fast one replica steps with B requests decoding: T(B), and what follows from it by formula. Seconds.
+
+A search asks for the same T(B) again and again, for other numbers of replicas, other rates and other memory. So a Pace remembers every
+value it has computed, and looks for the batch of a rate between powers of two, which all rates share. What it answers does not depend
+on what it was asked before.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from spanwise.estimate.step import Costs, StepTime, Work, prefill, step_time
+
+if TYPE_CHECKING:
+    from spanwise.estimate.rates import Rates
+
+_MOST_ITERATIONS = 40
+# The batch of a rate is found to this share of itself.
+_CLOSE = 1e-4
+
+
+class Pace:
+    """The mean step of one replica under requests of one length (see spanwise.estimate.serving for the formula)."""
+
+    def __init__(self, rates: Rates, cut: Costs, *, input_tokens: int, output_tokens: int, batched_tokens: int) -> None:
+        """Nothing is computed before it is asked for."""
+        self.rates, self.cut = rates, cut
+        self.input_tokens, self.output_tokens, self.batched_tokens = input_tokens, output_tokens, batched_tokens
+        self.context = input_tokens + output_tokens / 2
+        self._known: dict[float, float] = {}
+
+    @cached_property
+    def alone(self) -> StepTime:
+        """One prompt with the replica to itself."""
+        return prefill(self.rates, self.cut, self.input_tokens, batched_tokens=self.batched_tokens)
+
+    def slots(self, *, kv_capacity_tokens: int, max_sequences: int) -> float:
+        """How many requests decode at once at most."""
+        prompt, out = self.input_tokens, self.output_tokens
+        # Beyond this many the token budget has no room for the prompts that replace finished requests.
+        crowd = max(1.0, self.batched_tokens / (1 + prompt / out))
+        return float(max(1, min(max_sequences, kv_capacity_tokens // (prompt + out), crowd)))
+
+    def rate(self, batch: float) -> float:
+        """Requests per second with ``batch`` of them decoding: X(B); of all slots, the saturation point."""
+        return batch / (self.output_tokens * self.step(max(1.0, batch)))
+
+    def step(self, batch: float) -> float:
+        """The mean step T(B), decodes and the prompts that come with them."""
+        known = self._known.get(batch)
+        if known is None:
+            known = self._known[batch] = self._step(batch)
+        return known
+
+    def _step(self, batch: float) -> float:
+        rates, cut = self.rates, self.cut
+        prompt = self.input_tokens
+        micro = max(1.0, min(float(len(cut.stages)), batch))
+        share = batch / micro
+        tokens = share * prompt / self.output_tokens
+        lump = min(max(float(prompt), tokens), max(1.0, self.batched_tokens - share))
+        often = min(1.0, tokens / lump)
+        plain = step_time(rates, cut, Work(decodes=share, context=self.context))
+        chunk = (lump, max(0.0, prompt - lump) / 2)
+        finished = max(1, round(lump / prompt))
+        mixed = step_time(rates, cut, Work(decodes=share, context=self.context, chunks=(chunk,), finished=finished))
+        latency = plain.latency + often * (mixed.latency + rates.request_overhead - plain.latency)
+        bottleneck = plain.bottleneck + often * (mixed.bottleneck + rates.request_overhead - plain.bottleneck)
+        return max(latency, micro * bottleneck) + batch * rates.sequence_overhead
+
+    def in_flight(self, tokens_per_s: float, slots: float) -> float:
+        """The batch B with B = tokens_per_s x T(B): Little's law for the requests that decode.
+
+        ``tokens_per_s`` is at most what ``slots`` requests make. The power of two below it is found by halving, B between it and the
+        next by false position with halved ends (Illinois), to a relative 1e-4.
+        """
+        low, low_miss = 1.0, 1.0 - tokens_per_s * self.step(1.0)
+        if low_miss >= 0.0:
+            return 1.0 - low_miss
+        high, high_miss = slots, slots - tokens_per_s * self.step(slots)
+        below, above = 0, max(1, int(slots) - 1).bit_length()
+        while above - below > 1:
+            exponent = (below + above) // 2
+            middle = float(1 << exponent)
+            miss = middle - tokens_per_s * self.step(middle)
+            if miss < 0.0:
+                below, low, low_miss = exponent, middle, miss
+            else:
+                above, high, high_miss = exponent, middle, miss
+        return self._between(tokens_per_s, low, low_miss, high, high_miss)
+
+    def _between(self, tokens_per_s: float, low: float, low_miss: float, high: float, high_miss: float) -> float:
+        side = 0
+        for _ in range(_MOST_ITERATIONS):
+            if high_miss <= 0.0 or high - low <= _CLOSE * high:
+                break
+            middle = (low * high_miss - high * low_miss) / (high_miss - low_miss)
+            miss = middle - tokens_per_s * self.step(middle)
+            if abs(miss) <= _CLOSE * middle:
+                return middle
+            if miss < 0.0:
+                low, low_miss = middle, miss
+                high_miss = high_miss / 2 if side < 0 else high_miss
+                side = -1
+            else:
+                high, high_miss = middle, miss
+                low_miss = low_miss / 2 if side > 0 else low_miss
+                side = 1
+        return high

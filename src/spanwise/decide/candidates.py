@@ -158,6 +158,8 @@ class Judge:
         self._paces: dict[tuple[Layout, int, int, int], Pace] = (
             like._paces if like and shares and like.rates == self.rates else {}
         )
+        # Candidates (a layout with a number of replicas) judged so far, memory alone included.
+        self.judged = 0
         self.max_sequences = default_max_sequences(question.gpu)
         self.correction: Correction = like.correction if like else Correction()
 
@@ -289,12 +291,14 @@ class Judge:
         fixed = replicas is not None
         most = replicas if replicas is not None else room
         if most < 1 or not memory.fits or memory.kv_capacity_tokens < self.question.max_model_len:
+            self.judged += 1
             return Candidate(layout, max(1, most), memory, batched_tokens, None, 3, 0.0)
 
         def at(count: int) -> Candidate:
             replayed = self._confirmed.get((layout, count, batched_tokens))
             if replayed is not None:
                 return replayed
+            self.judged += 1
             service = self.serve(cut, memory, batched_tokens, count)
             tier, badness = self._tier(service, count)
             return Candidate(layout, count, memory, batched_tokens, service, tier, badness)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from spanwise.errors import LayoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from spanwise.facts.model import LayerFacts, ModelFacts
 
@@ -101,8 +101,12 @@ def layer_runs(model: ModelFacts) -> Runs:
     return tuple(runs)
 
 
-def split_runs(runs: Iterable[tuple[Kind, int]], counts: Iterable[int]) -> Iterator[tuple[tuple[Kind, int], ...]]:
+def split_runs(runs: Sequence[tuple[Kind, int]], counts: Iterable[int]) -> Iterator[tuple[tuple[Kind, int], ...]]:
     """Cut ``runs`` of (kind, layers) into stages of ``counts`` layers each."""
+    if len(runs) == 1:
+        kind = runs[0][0]
+        yield from (((kind, count),) for count in counts)
+        return
     rest = iter(runs)
     kind, left = next(rest)
     for count in counts:

@@ -98,22 +98,29 @@ def stage_memory(
         ((layer_bytes_per_rank(layer, weights, tensor), kv_bytes_per_rank(layer, weights, tensor)), count)
         for layer, count in runs or layer_runs(model)
     ]
-    result, first = [], 0
+    # vLLM builds a multi-modal model's towers on every stage; on the last one they are counted with what follows the layers.
+    towers, final = weights.plain_bytes(model.tower_params), weights.plain_bytes(model.final_params)
     split = stage_layers(model.layers, stages)
+    known: dict[tuple[tuple[tuple[int, int], int], ...], tuple[int, int]] = {}
+    result, first = [], 0
     for index, (count, held) in enumerate(zip(split, split_runs(sizes, split), strict=True)):
-        held_weights = sum(size * times for (size, _), times in held)
-        last = index == stages - 1
+        sums = known.get(held)
+        if sums is None:
+            sums = known[held] = (
+                sum(size * times for (size, _), times in held),
+                sum(kv * times for (_, kv), times in held),
+            )
+        held_weights = sums[0]
         if index == 0:
             held_weights += table
-        if not last:
-            # vLLM builds a multi-modal model's towers on every stage; on the last one they are counted with what follows the layers.
-            held_weights += weights.plain_bytes(model.tower_params)
-        if last:
-            held_weights += weights.plain_bytes(model.final_params)
+        if index < stages - 1:
+            held_weights += towers
+        else:
+            held_weights += final
             # A tied head is the embedding itself where both are on one rank, and a second copy where they are not.
             if not model.tied_embeddings or index > 0:
                 held_weights += table
-        result.append(StageMemory(first, first + count, held_weights, sum(kv * times for (_, kv), times in held)))
+        result.append(StageMemory(first, first + count, held_weights, sums[1]))
         first += count
     return tuple(result)
 
@@ -157,6 +164,7 @@ def replica_memory(
     if cuda and model.architecture not in _V2_RUNNER:
         reserve += GRAPH_BYTES
     spare = usable - activations - reserve
-    capacity = min((spare - stage.weights) // stage.kv_per_token for stage in stages if stage.kv_per_token)
+    alike = {(stage.weights, stage.kv_per_token) for stage in stages}
+    capacity = min((spare - held) // kv for held, kv in alike if kv)
     # vLLM hands out whole blocks of 16 tokens.
     return Memory(int(gpu_memory_bytes), usable, activations, reserve, stages, max(0, capacity // 16 * 16))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from spanwise.estimate.step import Costs, StepTime, Work, prefill, step_time
+from spanwise.estimate.step import Costs, StepTime, prefill, stepper
 
 if TYPE_CHECKING:
     from spanwise.estimate.rates import Rates
@@ -28,6 +28,7 @@ class Pace:
         self.rates, self.cut = rates, cut
         self.input_tokens, self.output_tokens, self.batched_tokens = input_tokens, output_tokens, batched_tokens
         self.context = input_tokens + output_tokens / 2
+        self._time = stepper(rates, cut)
         self._known: dict[float, float] = {}
 
     @cached_property
@@ -54,40 +55,39 @@ class Pace:
         return known
 
     def _step(self, batch: float) -> float:
-        rates, cut = self.rates, self.cut
-        prompt = self.input_tokens
-        micro = max(1.0, min(float(len(cut.stages)), batch))
+        rates, prompt = self.rates, self.input_tokens
+        micro = max(1.0, min(float(len(self.cut.stages)), batch))
         share = batch / micro
         tokens = share * prompt / self.output_tokens
         lump = min(max(float(prompt), tokens), max(1.0, self.batched_tokens - share))
         often = min(1.0, tokens / lump)
-        plain = step_time(rates, cut, Work(decodes=share, context=self.context))
+        latency, bottleneck = self._time(share, self.context, (), 0)
         chunk = (lump, max(0.0, prompt - lump) / 2)
-        finished = max(1, round(lump / prompt))
-        mixed = step_time(rates, cut, Work(decodes=share, context=self.context, chunks=(chunk,), finished=finished))
-        latency = plain.latency + often * (mixed.latency + rates.request_overhead - plain.latency)
-        bottleneck = plain.bottleneck + often * (mixed.bottleneck + rates.request_overhead - plain.bottleneck)
+        mixed = self._time(share, self.context, (chunk,), max(1, round(lump / prompt)))
+        overhead = rates.request_overhead
+        latency += often * (mixed[0] + overhead - latency)
+        bottleneck += often * (mixed[1] + overhead - bottleneck)
         return max(latency, micro * bottleneck) + batch * rates.sequence_overhead
 
     def in_flight(self, tokens_per_s: float, slots: float) -> float:
         """The batch B with B = tokens_per_s x T(B): Little's law for the requests that decode.
 
-        ``tokens_per_s`` is at most what ``slots`` requests make. The power of two below it is found by halving, B between it and the
-        next by false position with halved ends (Illinois), to a relative 1e-4.
+        ``tokens_per_s`` is at most what ``slots`` requests make. B is first put between two powers of two, starting from where a straight T
+        would have it, then found by false position with halved ends (Illinois), to a relative 1e-4.
         """
         low, low_miss = 1.0, 1.0 - tokens_per_s * self.step(1.0)
         if low_miss >= 0.0:
             return 1.0 - low_miss
         high, high_miss = slots, slots - tokens_per_s * self.step(slots)
-        below, above = 0, max(1, int(slots) - 1).bit_length()
-        while above - below > 1:
-            exponent = (below + above) // 2
-            middle = float(1 << exponent)
-            miss = middle - tokens_per_s * self.step(middle)
-            if miss < 0.0:
-                below, low, low_miss = exponent, middle, miss
-            else:
-                above, high, high_miss = exponent, middle, miss
+        if high > low:
+            middle = (low * high_miss - high * low_miss) / (high_miss - low_miss) if high_miss > low_miss else low
+            exponent = int(min(max(middle, low), high)).bit_length() - 1
+            while low < (point := float(1 << exponent)) < high:
+                miss = point - tokens_per_s * self.step(point)
+                if miss < 0.0:
+                    low, low_miss, exponent = point, miss, exponent + 1
+                else:
+                    high, high_miss, exponent = point, miss, exponent - 1
         return self._between(tokens_per_s, low, low_miss, high, high_miss)
 
     def _between(self, tokens_per_s: float, low: float, low_miss: float, high: float, high_miss: float) -> float:

@@ -14,6 +14,7 @@ are fitted to measurements (spanwise.estimate.rates).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,10 @@ class Work:
     @property
     def tokens(self) -> float:
         """Tokens that pass the linear layers."""
-        return self.decodes + sum(new for new, _ in self.chunks)
+        tokens = self.decodes
+        for new, _ in self.chunks:
+            tokens += new
+        return tokens
 
 
 def costs(model: ModelFacts, weights: WeightFormat, layout: Layout, runs: Runs | None = None) -> Costs:
@@ -91,21 +95,24 @@ def costs(model: ModelFacts, weights: WeightFormat, layout: Layout, runs: Runs |
     head = float(vocab_bytes_per_rank(model, weights, tensor))
     head_flops = 2.0 * model.vocab_size * model.hidden_size / tensor
     alike: dict[tuple[tuple[tuple[int, int], ...], bool], _Stage] = {}
+    seen: dict[tuple[tuple[tuple[int, int], ...], bool], _Stage] = {}
     stages = []
     for index, held in enumerate(split_runs(found, stage_layers(model.layers, pipeline))):
-        counts: dict[int, int] = {}
-        for kind, count in held:
-            counts[kind] = counts.get(kind, 0) + count
-        key = (tuple(counts.items()), index == pipeline - 1)
-        stage = alike.get(key)
+        last = index == pipeline - 1
+        stage = seen.get((held, last))
         if stage is None:
-            last = key[1]
-            stage = _Stage(key[0], sum(counts.values()), head if last else 0.0, head_flops if last else 0.0)
-            alike[key] = stage
+            counts: dict[int, int] = {}
+            for kind, count in held:
+                counts[kind] = counts.get(kind, 0) + count
+            key = (tuple(counts.items()), last)
+            stage = alike.get(key) or _Stage(
+                key[0], sum(counts.values()), head if last else 0.0, head_flops if last else 0.0
+            )
+            alike[key] = seen[held, last] = stage
         stages.append(stage)
     distinct: dict[int, int] = {}
-    for stage in stages:
-        distinct[id(stage)] = distinct.get(id(stage), 0) + 1
+    for identity in map(id, stages):
+        distinct[identity] = distinct.get(identity, 0) + 1
     hidden = model.hidden_size * weights.plain_bits // 8
     counted = tuple((stage, distinct[id(stage)]) for stage in alike.values())
     return Costs(layout, tuple(kinds), tuple(stages), hidden, counted, weights.fp8_math)
@@ -128,18 +135,6 @@ def _kind(layer: LayerFacts, weights: WeightFormat, tensor: int) -> _Kind:
     )
 
 
-def _layer_s(rates: Rates, kind: _Kind, work: Work, tokens: float, compute: float) -> tuple[float, float]:
-    """Linear products and attention of one layer; ``compute`` is the rate of ``tokens`` tokens."""
-    linear = _blend(kind.dense_bytes / rates.memory, kind.dense_flops * tokens / compute, rates.blend)
-    if kind.expert_bytes:
-        # Experts that none of the tokens visits are not read (tokens choose independently).
-        touched = 1.0 - (1.0 - kind.visited) ** tokens
-        linear += _blend(
-            kind.expert_bytes * touched / rates.memory, kind.expert_flops * tokens / rates.experts, rates.blend
-        )
-    return linear, _attention(rates, kind, work)
-
-
 def _blend(memory_s: float, compute_s: float, exponent: float) -> float:
     """Memory and arithmetic side by side: the exponent's norm of the two."""
     low, high = (memory_s, compute_s) if memory_s < compute_s else (compute_s, memory_s)
@@ -147,19 +142,6 @@ def _blend(memory_s: float, compute_s: float, exponent: float) -> float:
         return high
     # The ratio to the power cannot overflow, unlike the times themselves.
     return high * float((1.0 + (low / high) ** exponent) ** (1.0 / exponent))
-
-
-def _attention(rates: Rates, kind: _Kind, work: Work) -> float:
-    window = kind.window
-    reach = work.context if window is None else min(work.context, window)
-    read, pairs = work.decodes * reach, 0.0
-    for new, done in work.chunks:
-        # A causal prompt sees on average half of itself, inside the window, and all that was there before.
-        before = done if window is None else min(done, window)
-        seen = new / 2 if window is None else _windowed(new, window)
-        pairs += new * (seen + before)
-        read += before
-    return read * kind.kv_bytes / rates.kv + pairs * kind.score_flops / rates.attention
 
 
 def _windowed(new: float, window: int) -> float:
@@ -177,36 +159,82 @@ class StepTime:
 
 def step_time(rates: Rates, cut: Costs, work: Work) -> StepTime:
     """One engine step through all stages."""
-    tokens = work.tokens
-    compute, size = rates.compute(tokens), tokens * cut.hidden_bytes
-    reduce_s = all_reduce_s(rates, cut.layout, size)
-    # What every layer pays, whatever its kind.
-    each = rates.layer_overhead + 2 * reduce_s + size * rates.activation_s_per_byte
-    penalty = rates.mid_batch(tokens) if cut.eight_bit else 1.0
-    # Stages hold layers of the same few kinds, so each kind is timed once, not once per stage.
-    layer_s = []
-    for kind in cut.kinds:
-        linear, attention = _layer_s(rates, kind, work, tokens, compute)
-        layer_s.append(each + penalty * linear + attention)
-    heads = work.decodes + work.finished
-    total = slowest_stage = 0.0
-    for stage, count in cut.distinct:
-        time = rates.step_overhead
-        for index, layers in stage.held:
-            time += layers * layer_s[index]
-        if stage.head_bytes:
-            time += reduce_s
-            if heads:
-                time += _blend(
-                    stage.head_bytes / rates.head_memory, stage.head_flops * heads / rates.head_compute, rates.blend
-                )
-        total += count * time
-        slowest_stage = max(slowest_stage, time)
-    if len(cut.stages) == 1:
-        return StepTime(total, total)
-    # Llama-like models hand on the hidden state and the residual.
-    hops, slowest = pipeline_hops_s(rates, cut.layout, 2 * size)
-    return StepTime(total + hops, slowest_stage + slowest)
+    return StepTime(*stepper(rates, cut)(work.decodes, work.context, work.chunks, work.finished))
+
+
+Stepper = Callable[[float, float, tuple[tuple[float, float], ...], int], tuple[float, float]]
+
+
+def stepper(rates: Rates, cut: Costs) -> Stepper:
+    """`step_time` with everything that does not depend on the work looked up once, for who asks for many steps.
+
+    Returns:
+        A function of what a Work holds (decodes, context, chunks, finished) to what a StepTime holds (latency, bottleneck).
+    """
+    blend, layout, hidden_bytes, several = rates.blend, cut.layout, cut.hidden_bytes, len(cut.stages) > 1
+    rate_of, layer_overhead, per_byte = rates.compute, rates.layer_overhead, rates.activation_s_per_byte
+    experts, kv, attention = rates.experts, rates.kv, rates.attention
+    penalty_of = rates.mid_batch if cut.eight_bit else None
+    kinds = [(kind, kind.dense_bytes / rates.memory, kind.expert_bytes / rates.memory) for kind in cut.kinds]
+    stages = [
+        (count, stage.held, stage.head_bytes / rates.head_memory, stage.head_flops / rates.head_compute)
+        for stage, count in cut.distinct
+    ]
+
+    def step(
+        decodes: float, context: float, chunks: tuple[tuple[float, float], ...], finished: int
+    ) -> tuple[float, float]:
+        tokens = decodes
+        for new, _ in chunks:
+            tokens += new
+        compute, size = rate_of(tokens), tokens * hidden_bytes
+        reduce_s = all_reduce_s(rates, layout, size)
+        # What every layer pays, whatever its kind.
+        each = layer_overhead + 2 * reduce_s + size * per_byte
+        penalty = 1.0 if penalty_of is None else penalty_of(tokens)
+        # Stages hold layers of the same few kinds, so each kind is timed once, not once per stage.
+        layer_s = []
+        for kind, dense_s, expert_s in kinds:
+            linear = _blend(dense_s, kind.dense_flops * tokens / compute, blend)
+            if expert_s:
+                # Experts that none of the tokens visits are not read (tokens choose independently).
+                touched = 1.0 - (1.0 - kind.visited) ** tokens
+                linear += _blend(expert_s * touched, kind.expert_flops * tokens / experts, blend)
+            read, pairs = _attended(kind.window, decodes, context, chunks)
+            layer_s.append(each + penalty * linear + read * kind.kv_bytes / kv + pairs * kind.score_flops / attention)
+        heads = decodes + finished
+        total = slowest = 0.0
+        for count, held, head_memory_s, head_s in stages:
+            time = rates.step_overhead
+            for index, layers in held:
+                time += layers * layer_s[index]
+            if head_memory_s:
+                time += reduce_s
+                if heads:
+                    time += _blend(head_memory_s, head_s * heads, blend)
+            total += count * time
+            slowest = max(slowest, time)
+        if not several:
+            return total, total
+        # Llama-like models hand on the hidden state and the residual.
+        hops, slowest_hop = pipeline_hops_s(rates, layout, 2 * size)
+        return total + hops, slowest + slowest_hop
+
+    return step
+
+
+def _attended(
+    window: int | None, decodes: float, context: float, chunks: tuple[tuple[float, float], ...]
+) -> tuple[float, float]:
+    """Tokens of KV cache that one layer reads, and pairs of tokens of prompts that it scores."""
+    read, pairs = decodes * (context if window is None else min(context, window)), 0.0
+    for new, done in chunks:
+        # A causal prompt sees on average half of itself, inside the window, and all that was there before.
+        before = done if window is None else min(done, window)
+        seen = new / 2 if window is None else _windowed(new, window)
+        pairs += new * (seen + before)
+        read += before
+    return read, pairs
 
 
 def decode_step(rates: Rates, cut: Costs, batch: float, context: float) -> float:

@@ -225,9 +225,29 @@ class Judge:
     def _least_gpus(self, layout: Layout) -> int:
         """GPUs below which this layout certainly does not carry the load; cheap."""
         _, memory = self.cut(layout, tokens := default_batched_tokens(self.question.gpu))
-        if not memory.fits or memory.kv_capacity_tokens < self.question.max_model_len:
+        if not self._holds(memory):
             return layout.world_size
         return layout.world_size * self._fewest(layout, tokens)
+
+    def fewest(self, layout: Layout) -> int:
+        """Replicas below which the load is certainly not carried, whatever the token budget; 1 where nothing is held at all."""
+        budgets = sorted({default_batched_tokens(self.question.gpu), _BATCHED_SMALL})
+        held = [tokens for tokens in budgets if self._holds(self.cut(layout, tokens)[1])]
+        return min((self._fewest(layout, tokens) for tokens in held), default=1)
+
+    def _holds(self, memory: Memory) -> bool:
+        return memory.fits and memory.kv_capacity_tokens >= self.question.max_model_len
+
+    def requests_per_s(self, candidate: Candidate) -> float:
+        """Requests per second of all replicas together.
+
+        A closed loop that does not divide evenly keeps some replicas less busy than the fullest, which is the one that was judged.
+        """
+        if candidate.service is None:
+            return 0.0
+        loop, replicas = self.question.workload.concurrency, candidate.replicas
+        share = 1.0 if loop is None else loop / (replicas * -(-loop // replicas))
+        return candidate.service.requests_per_s * replicas * share
 
     def _fewest(self, layout: Layout, batched_tokens: int) -> int:
         """Replicas below which the load is certainly not carried."""
@@ -290,7 +310,7 @@ class Judge:
         room = layout.replicas_on(self.question.nodes) - self.question.spares
         fixed = replicas is not None
         most = replicas if replicas is not None else room
-        if most < 1 or not memory.fits or memory.kv_capacity_tokens < self.question.max_model_len:
+        if most < 1 or not self._holds(memory):
             self.judged += 1
             return Candidate(layout, max(1, most), memory, batched_tokens, None, 3, 0.0)
 

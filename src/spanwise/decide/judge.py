@@ -10,6 +10,7 @@ from spanwise.decide.candidates import Candidate, Judge, Question
 from spanwise.decide.failure import HOST_AVAILABILITY, failure
 from spanwise.decide.figures import budget, predicted, used_facts
 from spanwise.decide.flips import flips
+from spanwise.decide.pareto import points
 from spanwise.decide.types import (
     Chosen,
     PinnedLayout,
@@ -225,10 +226,12 @@ def _verdict(
     )
     figures = predicted(judge, best)
     moving = None if figures is None else worth(question, best, figures)
+    pareto, off_front = points(judge, best)
+    more = tuple(reason for reason in (moving, off_front) if reason is not None)
     return Verdict(
         verdict=_span(layout),
         justified=justified,
-        reasons=(*reasons, moving) if moving else reasons,
+        reasons=(*reasons, *more),
         chosen=chosen,
         memory=budget(judge, best),
         predicted=figures,
@@ -236,6 +239,7 @@ def _verdict(
         flips=() if forced else flips(judge, best),
         rejected=rejected(judge, best, book),
         facts=used_facts(question),
+        pareto=pareto,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace as dataclass_replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from spanwise.decide.balance import uneven
 from spanwise.estimate.layout import Layout, fits_nodes, layer_runs, valid_tensor_parallel
 from spanwise.estimate.memory import Memory, StageMemory, replica_memory, stage_memory
 from spanwise.estimate.rates import Rates, rates
@@ -203,6 +204,17 @@ class Judge:
             self._confirmed[key] = dataclass_replace(candidate, service=service, tier=tier, badness=badness)
         return self._confirmed[key]
 
+    def plainly(self, candidate: Candidate) -> Candidate:
+        """The candidate by the formula, also where it was replayed."""
+        cut, memory = self.cut(candidate.layout, candidate.batched_tokens)
+        service = self.serve(cut, memory, candidate.batched_tokens, candidate.replicas)
+        tier, badness = self._tier(service, candidate.replicas)
+        return dataclass_replace(candidate, service=service, tier=tier, badness=badness)
+
+    def confirmed_or_judged(self, layout: Layout, replicas: int) -> Candidate:
+        """A layout exactly as given, with exactly ``replicas``: as replayed, where it was."""
+        return self._of_budgets(layout, replicas, None)
+
     def best(self) -> Candidate | None:
         """The best layout, or None where no layout holds the model. Stops as soon as nothing better can follow."""
         best: Candidate | None = None
@@ -267,8 +279,33 @@ class Judge:
     def judge(self, layout: Layout, replicas: int | None = None, *, beat: Candidate | None = None) -> Candidate:
         """One layout with the fewest replicas that do, or with exactly ``replicas``.
 
-        Where it cannot come out better than ``beat``, its replicas are not counted out to the fewest.
+        Where it cannot come out better than ``beat``, its replicas are not counted out to the fewest. A pipeline whose fullest stage has no
+        room is judged with its layers split unevenly, where that makes room.
         """
+        found = self._of_budgets(layout, replicas, beat)
+        if (
+            found.tier < 3
+            or layout.partition is not None
+            or layout.pipeline_parallel_size == 1
+            or not self._may_hold(found)
+        ):
+            return found
+        for other in uneven(layout, self.question.model.layers):
+            relieved = self._of_budgets(other, replicas, beat)
+            if relieved.tier < 3:
+                return relieved
+        return found
+
+    def _may_hold(self, candidate: Candidate) -> bool:
+        """True where all stages together have room for what the fullest has not: cheap, and never wrongly false."""
+        memory, length = candidate.memory, self.question.max_model_len
+        if self._holds(memory):
+            return False
+        used = sum(stage.weights + length * stage.kv_per_token for stage in memory.stages)
+        # A smaller token budget would leave more than these activations do.
+        return used <= len(memory.stages) * (memory.usable - memory.reserve)
+
+    def _of_budgets(self, layout: Layout, replicas: int | None, beat: Candidate | None) -> Candidate:
         tokens = default_batched_tokens(self.question.gpu)
         first = self._judge(layout, replicas, tokens, beat)
         if tokens == _BATCHED_SMALL or (first.service is not None and first.service.sustained):

@@ -34,7 +34,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The whole deployment. ``stage_layers`` follows vLLM's own split (get_pp_indices)."""
+    """The whole deployment. ``stage_layers`` is vLLM's own split (get_pp_indices), unless a reason ``uneven_stages`` says why not."""
 
     tensor_parallel_size: int
     pipeline_parallel_size: int

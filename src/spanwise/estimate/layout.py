@@ -23,11 +23,16 @@ _VOCAB_PADDING = 64
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One replica on nodes with ``gpus_per_node`` GPUs each."""
+    """One replica on nodes with ``gpus_per_node`` GPUs each; ``partition`` are the layers per stage, None for vLLM's own split."""
 
     tensor_parallel_size: int
     pipeline_parallel_size: int
     gpus_per_node: int
+    partition: tuple[int, ...] | None = None
+
+    def stage_layers(self, layers: int) -> tuple[int, ...]:
+        """Layers of each stage of a model with ``layers`` layers."""
+        return self.partition or stage_layers(layers, self.pipeline_parallel_size)
 
     @property
     def world_size(self) -> int:

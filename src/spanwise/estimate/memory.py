@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spanwise.estimate.layout import Layout, layer_runs, split_runs, stage_layers
+from spanwise.estimate.layout import Layout, layer_runs, split_runs
 
 if TYPE_CHECKING:
     from spanwise.estimate.layout import Runs
@@ -100,7 +100,7 @@ def stage_memory(
     ]
     # vLLM builds a multi-modal model's towers on every stage; on the last one they are counted with what follows the layers.
     towers, final = weights.plain_bytes(model.tower_params), weights.plain_bytes(model.final_params)
-    split = stage_layers(model.layers, stages)
+    split = layout.stage_layers(model.layers)
     known: dict[tuple[tuple[tuple[int, int], int], ...], tuple[int, int]] = {}
     result, first = [], 0
     for index, (count, held) in enumerate(zip(split, split_runs(sizes, split), strict=True)):

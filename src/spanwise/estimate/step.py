@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spanwise.estimate.collectives import all_reduce_s, pipeline_hops_s
-from spanwise.estimate.layout import Layout, layer_runs, split_runs, stage_layers
+from spanwise.estimate.layout import Layout, layer_runs, split_runs
 from spanwise.estimate.memory import kv_bytes_per_rank, layer_bytes_per_rank, vocab_bytes_per_rank
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def costs(model: ModelFacts, weights: WeightFormat, layout: Layout, runs: Runs |
     alike: dict[tuple[tuple[tuple[int, int], ...], bool], _Stage] = {}
     seen: dict[tuple[tuple[tuple[int, int], ...], bool], _Stage] = {}
     stages = []
-    for index, held in enumerate(split_runs(found, stage_layers(model.layers, pipeline))):
+    for index, held in enumerate(split_runs(found, layout.stage_layers(model.layers))):
         last = index == pipeline - 1
         stage = seen.get((held, last))
         if stage is None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from spanwise.estimate.rates import Rates
 
 _MOST_ITERATIONS = 40
-# The batch of a rate is found to this share of itself.
-_CLOSE = 1e-4
+# The batch of a rate is found to this share of itself; the step then is right to a third of that or better, since it grows less than B.
+_CLOSE = 5e-4
 
 
 class Pace:
@@ -28,13 +28,15 @@ class Pace:
         self.rates, self.cut = rates, cut
         self.input_tokens, self.output_tokens, self.batched_tokens = input_tokens, output_tokens, batched_tokens
         self.context = input_tokens + output_tokens / 2
-        self._time = stepper(rates, cut)
+        self._time, self._stages = stepper(rates, cut), float(len(cut.stages))
         self._known: dict[float, float] = {}
 
     @cached_property
     def alone(self) -> StepTime:
         """One prompt with the replica to itself."""
-        return prefill(self.rates, self.cut, self.input_tokens, batched_tokens=self.batched_tokens)
+        return prefill(
+            self.rates, self.cut, self.input_tokens, batched_tokens=self.batched_tokens, stepper_known=self._time
+        )
 
     def slots(self, *, kv_capacity_tokens: int, max_sequences: int) -> float:
         """How many requests decode at once at most."""
@@ -56,7 +58,7 @@ class Pace:
 
     def _step(self, batch: float) -> float:
         rates, prompt = self.rates, self.input_tokens
-        micro = max(1.0, min(float(len(self.cut.stages)), batch))
+        micro = 1.0 if self._stages == 1.0 else max(1.0, min(self._stages, batch))
         share = batch / micro
         tokens = share * prompt / self.output_tokens
         lump = min(max(float(prompt), tokens), max(1.0, self.batched_tokens - share))
@@ -73,7 +75,7 @@ class Pace:
         """The batch B with B = tokens_per_s x T(B): Little's law for the requests that decode.
 
         ``tokens_per_s`` is at most what ``slots`` requests make. B is first put between two powers of two, starting from where a straight T
-        would have it, then found by false position with halved ends (Illinois), to a relative 1e-4.
+        would have it, then found by false position with halved ends (Illinois), to 5e-4 of itself.
         """
         low, low_miss = 1.0, 1.0 - tokens_per_s * self.step(1.0)
         if low_miss >= 0.0:

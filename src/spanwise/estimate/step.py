@@ -251,9 +251,17 @@ def decode_step(rates: Rates, cut: Costs, batch: float, context: float) -> float
 
 
 def prefill(
-    rates: Rates, cut: Costs, tokens: float, *, batched_tokens: int, context: float = 0.0, sequences: float = 1.0
+    rates: Rates,
+    cut: Costs,
+    tokens: float,
+    *,
+    batched_tokens: int,
+    context: float = 0.0,
+    sequences: float = 1.0,
+    stepper_known: Stepper | None = None,
 ) -> StepTime:
     """Prompts of ``tokens`` tokens in all, in chunks of ``batched_tokens``; the engine's work per request is extra."""
+    step = stepper_known or stepper(rates, cut)
     chunks = max(1, -int(-tokens // batched_tokens))
     size = tokens / chunks
     latency = bottleneck = 0.0
@@ -263,8 +271,8 @@ def prefill(
         times_over = 1.0 if index == 0 or chunks <= _EXACT_CHUNKS else (chunks - 1) / 2
         done = context + index * size / sequences
         parts = ((size / sequences, done),) * math.ceil(sequences) if sequences > 1 else ((size, done),)
-        step = step_time(rates, cut, Work(chunks=parts, finished=math.ceil(sequences)))
-        bottleneck += times_over * step.bottleneck
+        through, slowest = step(0.0, 0.0, parts, math.ceil(sequences))
+        bottleneck += times_over * slowest
         # Chunks follow each other through the pipeline: the first one pays all stages, the others the slowest.
-        latency += step.latency if index == 0 else times_over * step.bottleneck
+        latency += through if index == 0 else times_over * slowest
     return StepTime(latency, bottleneck)

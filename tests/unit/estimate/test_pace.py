@@ -42,7 +42,7 @@ def test_the_batch_of_a_rate_solves_littles_law_whatever_was_asked_before(cut, s
     batch = fresh.in_flight(share * most, slots)
     assert used.in_flight(share * most, slots) == batch
     if batch >= 1.0:
-        assert batch == pytest.approx(share * most * fresh.step(batch), rel=2e-4)
+        assert batch == pytest.approx(share * most * fresh.step(batch), rel=1e-3)
 
 
 @settings(max_examples=100, deadline=None)

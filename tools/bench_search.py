@@ -6,7 +6,8 @@ judged for memory, times under the load and objectives. Nothing that was pruned,
 - `sweep`: every layout of a question with a ladder of replicas, as for the Pareto front: the figure for "layouts per second".
 - `judge`: every layout, each with as many numbers of replicas as are needed to find the fewest that do. Fewer per layout, so cutting
   the model weighs more.
-- `search`: the search that a verdict starts with, which leaves out what cannot win.
+- `search`: the search that a verdict starts with. It considers every layout with every number of replicas, and leaves out what an exact
+  bound shows cannot win: `tests/unit/decide/test_properties.py` holds it against judging all of them. `considered` counts those.
 - `decide`: a whole verdict, with its replay, alternatives and flips.
 
 Each begins with nothing known but the question, and prunes nothing, but for `search`. Times are CPU time of this process (`time.process_time`), with collection of garbage left on. Runs of all questions take turns, so that
@@ -107,6 +108,9 @@ class Bench:
         search.best()
         search_s = time.process_time() - start
 
+        room = (layout.replicas_on(self.question.nodes) for layout in layouts(self.question))
+        considered = sum(count - self.question.spares for count in room)
+
         wall, start = time.perf_counter(), time.process_time()
         verdict = decide(self.intent, self.facts)
         decide_s, wall_s = time.process_time() - start, time.perf_counter() - wall
@@ -122,7 +126,9 @@ class Bench:
                 "judge_candidates": judge.judged,
                 "judge_cpu_s": judged_s,
                 "judge_candidates_per_s": judge.judged / judged_s,
-                "search_candidates": search.judged,
+                "search_considered": considered,
+                "search_judged": search.judged,
+                "search_considered_per_s": considered / search_s,
                 "search_cpu_s": search_s,
                 "decide_cpu_s": decide_s,
                 "decide_wall_s": wall_s,
@@ -131,7 +137,14 @@ class Bench:
 
     def summary(self) -> dict:
         """Medians, spreads and every run."""
-        keys = ("sweep_candidates_per_s", "judge_candidates_per_s", "search_cpu_s", "decide_cpu_s", "decide_wall_s")
+        keys = (
+            "sweep_candidates_per_s",
+            "judge_candidates_per_s",
+            "search_considered_per_s",
+            "search_cpu_s",
+            "decide_cpu_s",
+            "decide_wall_s",
+        )
         return {
             "question": self.name,
             "gpus": self.gpus,
@@ -195,7 +208,7 @@ def main() -> None:
 
     print("candidates (layout x replicas x precision) judged per second of CPU time on one core: median (min to max)")
     print(
-        f"{'question':<18}{'layouts':>8}{'sweep':>8}{'per s':>9}{'':<17}{'judge':>7}{'per s':>8}{'search ms':>11}{'decide ms: CPU':>16}{'wall':>6}"
+        f"{'question':<18}{'layouts':>8}{'sweep':>8}{'per s':>9}{'':<17}{'judge':>7}{'per s':>8}{'considered':>12}{'search ms':>11}{'decide ms: CPU':>16}{'wall':>6}"
     )
     summaries = [bench.summary() for bench in benches]
     for found in summaries:
@@ -204,15 +217,17 @@ def main() -> None:
         print(
             f"{found['question']:<18}{run['layouts']:>8}{run['sweep_candidates']:>8}{rate['median']:>9,.0f}{between:<18}"
             f"{run['judge_candidates']:>6}{found['judge_candidates_per_s']['median']:>8,.0f}"
-            f"{found['search_cpu_s']['median'] * 1e3:>11.1f}{found['decide_cpu_s']['median'] * 1e3:>16.0f}"
+            f"{run['search_considered']:>12,}{found['search_cpu_s']['median'] * 1e3:>11.1f}{found['decide_cpu_s']['median'] * 1e3:>16.0f}"
             f"{found['decide_wall_s']['median'] * 1e3:>6.0f}"
         )
+    slowest = min(found["search_considered_per_s"]["median"] for found in summaries)
+    print(f"the search considers at least {slowest:,.0f} layouts x replicas per second (the slowest question's median)")
     turns = [[bench.runs[turn] for bench in benches] for turn in range(options.runs)]
     total = spread(
         [sum(run["sweep_candidates"] for run in turn) / sum(run["sweep_cpu_s"] for run in turn) for turn in turns]
     )
     print(
-        f"all questions together {total['median']:,.0f} per second ({total['min']:,.0f} to {total['max']:,.0f} over {options.runs} runs)"
+        f"judged without pruning, all questions together: {total['median']:,.0f} per second ({total['min']:,.0f} to {total['max']:,.0f} over {options.runs} runs)"
     )
     print(
         f"peak memory {memory / 2**20:.0f} MiB; `spanwise decide` of a small intent {statistics.median(started):.2f} s wall ({min(started):.2f} to {max(started):.2f})"

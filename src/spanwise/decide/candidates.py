@@ -243,9 +243,17 @@ class Judge:
 
     def fewest(self, layout: Layout) -> int:
         """Replicas below which the load is certainly not carried, whatever the token budget; 1 where nothing is held at all."""
-        budgets = sorted({default_batched_tokens(self.question.gpu), _BATCHED_SMALL})
-        held = [tokens for tokens in budgets if self._holds(self.cut(layout, tokens)[1])]
-        return min((self._fewest(layout, tokens) for tokens in held), default=1)
+        large = default_batched_tokens(self.question.gpu)
+        cut, memory = self.cut(layout, large)
+        if not self._holds(memory):
+            return self._fewest(layout, _BATCHED_SMALL) if self._holds(self.cut(layout, _BATCHED_SMALL)[1]) else 1
+        found = self._fewest(layout, large)
+        if found == 1 or large == _BATCHED_SMALL:
+            return found
+        # Only where the KV cache is what limits can a smaller budget carry more.
+        slots = self._slots(self._pace(cut, large), memory)
+        less = self._slots(self._pace(cut, _BATCHED_SMALL), self.cut(layout, _BATCHED_SMALL)[1])
+        return found if less <= slots else min(found, self._fewest(layout, _BATCHED_SMALL))
 
     def _holds(self, memory: Memory) -> bool:
         return memory.fits and memory.kv_capacity_tokens >= self.question.max_model_len
@@ -298,12 +306,12 @@ class Judge:
 
     def _may_hold(self, candidate: Candidate) -> bool:
         """True where all stages together have room for what the fullest has not: cheap, and never wrongly false."""
-        memory, length = candidate.memory, self.question.max_model_len
-        if self._holds(memory):
+        if self._holds(candidate.memory):
             return False
+        _, memory = self.cut(candidate.layout, _BATCHED_SMALL)
+        length = self.question.max_model_len
         used = sum(stage.weights + length * stage.kv_per_token for stage in memory.stages)
-        # A smaller token budget would leave more than these activations do.
-        return used <= len(memory.stages) * (memory.usable - memory.reserve)
+        return used <= len(memory.stages) * (memory.usable - memory.reserve - memory.activations)
 
     def _of_budgets(self, layout: Layout, replicas: int | None, beat: Candidate | None) -> Candidate:
         tokens = default_batched_tokens(self.question.gpu)

@@ -93,20 +93,29 @@ class Pace:
         return self._between(tokens_per_s, low, low_miss, high, high_miss)
 
     def _between(self, tokens_per_s: float, low: float, low_miss: float, high: float, high_miss: float) -> float:
-        side = 0
-        for _ in range(_MOST_ITERATIONS):
+        middle = (low * high_miss - high * low_miss) / (high_miss - low_miss) if high_miss > low_miss else high
+        for turn in range(_MOST_ITERATIONS):
             if high_miss <= 0.0 or high - low <= _CLOSE * high:
                 break
-            middle = (low * high_miss - high * low_miss) / (high_miss - low_miss)
             miss = middle - tokens_per_s * self.step(middle)
             if abs(miss) <= _CLOSE * middle:
                 return middle
             if miss < 0.0:
-                low, low_miss = middle, miss
-                high_miss = high_miss / 2 if side < 0 else high_miss
-                side = -1
+                left, left_miss, low, low_miss = low, low_miss, middle, miss
             else:
-                high, high_miss = middle, miss
-                low_miss = low_miss / 2 if side > 0 else low_miss
-                side = 1
+                left, left_miss, high, high_miss = high, high_miss, middle, miss
+            middle = _crossing(low, low_miss, high, high_miss, left, left_miss)
+            # T jumps where an engine changes its kernels: halving finds a jump, a curve does not.
+            if (turn > 1 and turn % 2) or not low < middle < high:
+                middle = (low + high) / 2
         return high
+
+
+def _crossing(low: float, low_miss: float, high: float, high_miss: float, third: float, third_miss: float) -> float:
+    """Where the curve through three points crosses zero (inverse quadratic interpolation); outside where there is none."""
+    if third_miss in (low_miss, high_miss):
+        return low
+    at_low = low * high_miss * third_miss / ((low_miss - high_miss) * (low_miss - third_miss))
+    at_high = high * low_miss * third_miss / ((high_miss - low_miss) * (high_miss - third_miss))
+    at_third = third * low_miss * high_miss / ((third_miss - low_miss) * (third_miss - high_miss))
+    return at_low + at_high + at_third

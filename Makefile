@@ -24,7 +24,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --q
 # Tests and the lab start `spanwise` and `python` by name, on emulated hosts too.
 RUN   := PATH="$(BIN):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 
-.PHONY: help demo test check accuracy env clean
+.PHONY: help demo test check accuracy bench-search env clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo "make test    all tests; on macOS and Windows those of the pure rooms"
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make accuracy  write docs/accuracy.md from what was measured"
+	@echo "make bench-search  time the search on one core; every run is kept in results/search"
 	@echo "make env     only make the environment ($(VENV))"
 	@echo "make clean   remove .venv and what tools left in the checkout"
 
@@ -74,6 +75,9 @@ check: $(STAMP)
 
 accuracy: $(STAMP)
 	@$(RUN) python tools/accuracy.py
+
+bench-search: $(STAMP)
+	@$(RUN) python tools/bench_search.py
 
 # Only the default environment: one that VENV= names may be yours.
 clean:

@@ -108,7 +108,14 @@ LOCAL = make_plan(
     quantization="fp8",
     compilation_config={"mode": 2, "backend": "eager"},
 )
+UNEVEN = make_plan(
+    name="uneven",
+    stages=2,
+    hosts=2,
+    environment=(Setting(name="VLLM_PP_LAYER_PARTITION", value="41,39", reason="layers per stage", source="test"),),
+)
 CASES: dict[str, tuple[Plan, ...]] = {
+    "uneven": (UNEVEN,),
     "article": (ARTICLE,),
     "two-hosts": (TWO_HOSTS,),
     "local": (LOCAL,),

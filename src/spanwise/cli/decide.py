@@ -92,6 +92,8 @@ def show(intent: Intent, verdict: Verdict, source: str) -> str:
     lines += _budget(verdict)
     if verdict.predicted is not None:
         lines += ["", "predicted (range: every rate at its best and at its worst)", *_figures(verdict.predicted)]
+    if len(verdict.pareto) > 1:
+        lines += ["", "not beaten in latency, throughput and GPUs at once (Pareto front)", *_front(verdict)]
     if verdict.failure is not None:
         lines += ["", *_failure(verdict.failure)]
     if verdict.rejected:
@@ -184,6 +186,36 @@ def _figures(predicted: Predicted) -> list[str]:
             f"  {'cost':<12}{predicted.cost_per_hour:>10.4g} per hour, {per_million:.4g} per million output tokens"
         )
     return lines + [f"  note: {caveat}" for caveat in predicted.caveats]
+
+
+def _front(verdict: Verdict) -> list[str]:
+    priced = verdict.pareto[0].cost_per_hour is not None
+    rows = [("layout", "GPUs", "TPOT ms", "TTFT ms", "requests/s", "cost/h" if priced else "", "")]
+    for point in verdict.pareto:
+        layout = f"{point.tensor_parallel_size} x {point.pipeline_parallel_size} x {point.replicas}"
+        notes = ["chosen"] if point.chosen else []
+        notes += [f"{point.nodes_per_replica} nodes each"] if point.nodes_per_replica > 1 else []
+        notes += [] if point.keeps_objectives else ["misses what is asked"]
+        ttft = "grows" if point.ttft_ms is None else f"{point.ttft_ms:.4g}"
+        cost = "" if point.cost_per_hour is None else f"{point.cost_per_hour:.4g}"
+        rows.append(
+            (
+                layout,
+                str(point.gpus),
+                f"{point.tpot_ms:.4g}",
+                ttft,
+                f"{point.requests_per_s:.4g}",
+                cost,
+                ", ".join(notes),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    return [
+        f"  {row[0]:<{widths[0]}}"
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:6], widths[1:], strict=True) if width)
+        + (f"  {row[6]}" if row[6] else "")
+        for row in rows
+    ]
 
 
 def _failure(failure: Failure) -> list[str]:

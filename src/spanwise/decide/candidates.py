@@ -8,7 +8,8 @@ from dataclasses import replace as dataclass_replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from spanwise.estimate.layout import Layout, fits_nodes, valid_tensor_parallel
+from spanwise.decide.balance import uneven
+from spanwise.estimate.layout import Layout, fits_nodes, layer_runs, valid_tensor_parallel
 from spanwise.estimate.memory import Memory, StageMemory, replica_memory, stage_memory
 from spanwise.estimate.rates import Rates, rates
 from spanwise.estimate.serving import (
@@ -19,14 +20,16 @@ from spanwise.estimate.serving import (
     Load,
     Service,
     observe,
-    saturation,
-    serve,
+    pace_of,
+    served,
 )
 from spanwise.estimate.step import Costs, costs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from spanwise.estimate.layout import Runs
+    from spanwise.estimate.pace import Pace
     from spanwise.facts.book import GpuFacts, LinkFacts
     from spanwise.facts.dtypes import WeightFormat
     from spanwise.facts.model import ModelFacts
@@ -148,13 +151,16 @@ class Judge:
         self.rates: Rates = rates(question.gpu, question.fabric, question.weights, "expected")
         self._weights_bytes = question.model.weights_bytes(question.weights)
         shares = like is not None and (like.question.model, like.question.weights) == (question.model, question.weights)
+        self._runs: Runs = like._runs if like and shares else layer_runs(question.model)
         self._cuts: dict[Layout, tuple[Costs, tuple[StageMemory, ...]]] = like._cuts if like and shares else {}
         self._made: dict[tuple[Layout, int], tuple[Costs, Memory]] = {}
         self._confirmed: dict[tuple[Layout, int, int], Candidate] = {}
-        same_rates = (
-            shares and like is not None and (like.question.gpu, like.question.fabric) == (question.gpu, question.fabric)
+        # Steps are timed once for all questions about the same model on GPUs and links that are as fast.
+        self._paces: dict[tuple[Layout, int, int, int], Pace] = (
+            like._paces if like and shares and like.rates == self.rates else {}
         )
-        self._tops: dict[tuple[Layout, int, int, int], float] = like._tops if like and same_rates else {}
+        # Candidates (a layout with a number of replicas) judged so far, memory alone included.
+        self.judged = 0
         self.max_sequences = default_max_sequences(question.gpu)
         self.correction: Correction = like.correction if like else Correction()
 
@@ -184,15 +190,30 @@ class Judge:
             return candidate
         if key not in self._confirmed:
             cut, memory = self.cut(candidate.layout, candidate.batched_tokens)
-            ways = (
-                self._serve(function, cut, memory, candidate.batched_tokens, candidate.replicas)
-                for function in (serve, observe)
+            formula = self._formula(cut, memory, candidate.batched_tokens, candidate.replicas)
+            service = observe(
+                self.rates,
+                cut,
+                self._load(candidate.replicas),
+                kv_capacity_tokens=memory.kv_capacity_tokens,
+                batched_tokens=candidate.batched_tokens,
+                max_sequences=self.max_sequences,
             )
-            formula, service = ways
             self.correction = Correction.between(formula, service)
             tier, badness = self._tier(service, candidate.replicas)
             self._confirmed[key] = dataclass_replace(candidate, service=service, tier=tier, badness=badness)
         return self._confirmed[key]
+
+    def plainly(self, candidate: Candidate) -> Candidate:
+        """The candidate by the formula, also where it was replayed."""
+        cut, memory = self.cut(candidate.layout, candidate.batched_tokens)
+        service = self.serve(cut, memory, candidate.batched_tokens, candidate.replicas)
+        tier, badness = self._tier(service, candidate.replicas)
+        return dataclass_replace(candidate, service=service, tier=tier, badness=badness)
+
+    def confirmed_or_judged(self, layout: Layout, replicas: int) -> Candidate:
+        """A layout exactly as given, with exactly ``replicas``: as replayed, where it was."""
+        return self._of_budgets(layout, replicas, None)
 
     def best(self) -> Candidate | None:
         """The best layout, or None where no layout holds the model. Stops as soon as nothing better can follow."""
@@ -216,27 +237,47 @@ class Judge:
     def _least_gpus(self, layout: Layout) -> int:
         """GPUs below which this layout certainly does not carry the load; cheap."""
         _, memory = self.cut(layout, tokens := default_batched_tokens(self.question.gpu))
-        if not memory.fits or memory.kv_capacity_tokens < self.question.max_model_len:
+        if not self._holds(memory):
             return layout.world_size
         return layout.world_size * self._fewest(layout, tokens)
+
+    def fewest(self, layout: Layout) -> int:
+        """Replicas below which the load is certainly not carried, whatever the token budget; 1 where nothing is held at all."""
+        large = default_batched_tokens(self.question.gpu)
+        cut, memory = self.cut(layout, large)
+        if not self._holds(memory):
+            return self._fewest(layout, _BATCHED_SMALL) if self._holds(self.cut(layout, _BATCHED_SMALL)[1]) else 1
+        found = self._fewest(layout, large)
+        if found == 1 or large == _BATCHED_SMALL:
+            return found
+        # Only where the KV cache is what limits can a smaller budget carry more.
+        slots = self._slots(self._pace(cut, large), memory)
+        less = self._slots(self._pace(cut, _BATCHED_SMALL), self.cut(layout, _BATCHED_SMALL)[1])
+        return found if less <= slots else min(found, self._fewest(layout, _BATCHED_SMALL))
+
+    def _holds(self, memory: Memory) -> bool:
+        return memory.fits and memory.kv_capacity_tokens >= self.question.max_model_len
+
+    def requests_per_s(self, candidate: Candidate) -> float:
+        """Requests per second of all replicas together.
+
+        A closed loop that does not divide evenly keeps some replicas less busy than the fullest, which is the one that was judged.
+        """
+        if candidate.service is None:
+            return 0.0
+        loop, replicas = self.question.workload.concurrency, candidate.replicas
+        share = 1.0 if loop is None else loop / (replicas * -(-loop // replicas))
+        return candidate.service.requests_per_s * replicas * share
 
     def _fewest(self, layout: Layout, batched_tokens: int) -> int:
         """Replicas below which the load is certainly not carried."""
         work = self.question.workload
         if work.request_rate_per_s is None:
             return 1
-        key = (layout, batched_tokens, work.input_tokens, work.output_tokens)
-        if key not in self._tops:
-            cut, memory = self.cut(layout, batched_tokens)
-            self._tops[key] = saturation(
-                self.rates,
-                cut,
-                Load(input_tokens=work.input_tokens, output_tokens=work.output_tokens),
-                kv_capacity_tokens=memory.kv_capacity_tokens,
-                batched_tokens=batched_tokens,
-                max_sequences=self.max_sequences,
-            )
-        return max(1, math.ceil(work.request_rate_per_s / (HEADROOM * self._tops[key]) - 1e-9))
+        cut, memory = self.cut(layout, batched_tokens)
+        pace = self._pace(cut, batched_tokens)
+        top = pace.rate(self._slots(pace, memory))
+        return max(1, math.ceil(work.request_rate_per_s / (HEADROOM * top) - 1e-9))
 
     def could_hold(self, layout: Layout) -> bool:
         """False where all ranks together cannot hold one copy of the weights: cheap, and never wrongly false."""
@@ -246,8 +287,33 @@ class Judge:
     def judge(self, layout: Layout, replicas: int | None = None, *, beat: Candidate | None = None) -> Candidate:
         """One layout with the fewest replicas that do, or with exactly ``replicas``.
 
-        Where it cannot come out better than ``beat``, its replicas are not counted out to the fewest.
+        Where it cannot come out better than ``beat``, its replicas are not counted out to the fewest. A pipeline whose fullest stage has no
+        room is judged with its layers split unevenly, where that makes room.
         """
+        found = self._of_budgets(layout, replicas, beat)
+        if (
+            found.tier < 3
+            or layout.partition is not None
+            or layout.pipeline_parallel_size == 1
+            or not self._may_hold(found)
+        ):
+            return found
+        for other in uneven(layout, self.question.model.layers):
+            relieved = self._of_budgets(other, replicas, beat)
+            if relieved.tier < 3:
+                return relieved
+        return found
+
+    def _may_hold(self, candidate: Candidate) -> bool:
+        """True where all stages together have room for what the fullest has not: cheap, and never wrongly false."""
+        if self._holds(candidate.memory):
+            return False
+        _, memory = self.cut(candidate.layout, _BATCHED_SMALL)
+        length = self.question.max_model_len
+        used = sum(stage.weights + length * stage.kv_per_token for stage in memory.stages)
+        return used <= len(memory.stages) * (memory.usable - memory.reserve - memory.activations)
+
+    def _of_budgets(self, layout: Layout, replicas: int | None, beat: Candidate | None) -> Candidate:
         tokens = default_batched_tokens(self.question.gpu)
         first = self._judge(layout, replicas, tokens, beat)
         if tokens == _BATCHED_SMALL or (first.service is not None and first.service.sustained):
@@ -264,8 +330,8 @@ class Judge:
             cut = self._cuts.get(layout)
             if cut is None:
                 cut = (
-                    costs(question.model, question.weights, layout),
-                    stage_memory(question.model, question.weights, layout),
+                    costs(question.model, question.weights, layout, self._runs),
+                    stage_memory(question.model, question.weights, layout, self._runs),
                 )
                 self._cuts[layout] = cut
             memory = replica_memory(
@@ -289,13 +355,15 @@ class Judge:
         room = layout.replicas_on(self.question.nodes) - self.question.spares
         fixed = replicas is not None
         most = replicas if replicas is not None else room
-        if most < 1 or not memory.fits or memory.kv_capacity_tokens < self.question.max_model_len:
+        if most < 1 or not self._holds(memory):
+            self.judged += 1
             return Candidate(layout, max(1, most), memory, batched_tokens, None, 3, 0.0)
 
         def at(count: int) -> Candidate:
             replayed = self._confirmed.get((layout, count, batched_tokens))
             if replayed is not None:
                 return replayed
+            self.judged += 1
             service = self.serve(cut, memory, batched_tokens, count)
             tier, badness = self._tier(service, count)
             return Candidate(layout, count, memory, batched_tokens, service, tier, badness)
@@ -344,31 +412,33 @@ class Judge:
         case: Rates | None = None,
     ) -> Service:
         """One of ``replicas`` replicas under its share of the load, by formula, corrected by what was replayed."""
-        return self.correction.of(self._serve(serve, cut, memory, batched_tokens, replicas, case))
+        return self.correction.of(self._formula(cut, memory, batched_tokens, replicas, case))
 
-    def _serve(
-        self,
-        way: Callable[..., Service],
-        cut: Costs,
-        memory: Memory,
-        batched_tokens: int,
-        replicas: int,
-        case: Rates | None = None,
+    def _formula(
+        self, cut: Costs, memory: Memory, batched_tokens: int, replicas: int, case: Rates | None = None
     ) -> Service:
+        load = self._load(replicas)
+        pace = self._pace(cut, batched_tokens) if case is None else pace_of(case, cut, load, batched_tokens)
+        return served(pace, load, self._slots(pace, memory))
+
+    def _pace(self, cut: Costs, batched_tokens: int) -> Pace:
         work = self.question.workload
-        load = Load(
+        key = (cut.layout, batched_tokens, work.input_tokens, work.output_tokens)
+        pace = self._paces.get(key)
+        if pace is None:
+            pace = self._paces[key] = pace_of(self.rates, cut, self._load(1), batched_tokens)
+        return pace
+
+    def _slots(self, pace: Pace, memory: Memory) -> float:
+        return pace.slots(kv_capacity_tokens=memory.kv_capacity_tokens, max_sequences=self.max_sequences)
+
+    def _load(self, replicas: int) -> Load:
+        work = self.question.workload
+        return Load(
             input_tokens=work.input_tokens,
             output_tokens=work.output_tokens,
             rate_per_s=None if work.request_rate_per_s is None else work.request_rate_per_s / replicas,
             concurrency=None if work.concurrency is None else max(1.0, -(-work.concurrency // replicas)),
-        )
-        return way(
-            case or self.rates,
-            cut,
-            load,
-            kv_capacity_tokens=memory.kv_capacity_tokens,
-            batched_tokens=batched_tokens,
-            max_sequences=self.max_sequences,
         )
 
     def _tier(self, service: Service, replicas: int) -> tuple[int, float]:

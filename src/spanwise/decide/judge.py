@@ -6,10 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spanwise.decide.alternatives import closest, feasible_by, rejected, widest_inside
+from spanwise.decide.balance import balanced
+from spanwise.decide.balance import reason as uneven_stages
 from spanwise.decide.candidates import Candidate, Judge, Question
 from spanwise.decide.failure import HOST_AVAILABILITY, failure
 from spanwise.decide.figures import budget, predicted, used_facts
 from spanwise.decide.flips import flips
+from spanwise.decide.pareto import points
 from spanwise.decide.types import (
     Chosen,
     PinnedLayout,
@@ -20,7 +23,7 @@ from spanwise.decide.types import (
 from spanwise.decide.words import gib, name_of, shortfall
 from spanwise.decide.worth import worth
 from spanwise.errors import FactsError, IntentError, LayoutError, ModelError
-from spanwise.estimate.layout import Layout, check_layout, stage_layers
+from spanwise.estimate.layout import Layout, check_layout
 from spanwise.facts.book import FactBook
 from spanwise.facts.dtypes import WeightFormat, weight_format
 
@@ -54,6 +57,8 @@ def decide(
     question = ask(intent, model, facts or FactBook())
     judge = Judge(question)
     best = judge.best_confirmed()
+    if best is not None:
+        best = balanced(judge, best)
     if pinned is not None and _pins(pinned):
         return _forced(judge, best, pinned, facts or FactBook())
     if best is None:
@@ -221,14 +226,16 @@ def _verdict(
         gpu_memory_utilization=question.utilization,
         max_model_len=question.max_model_len,
         max_num_batched_tokens=best.batched_tokens,
-        stage_layers=stage_layers(question.model.layers, layout.pipeline_parallel_size),
+        stage_layers=layout.stage_layers(question.model.layers),
     )
     figures = predicted(judge, best)
     moving = None if figures is None else worth(question, best, figures)
+    pareto, off_front = points(judge, best)
+    more = tuple(reason for reason in (uneven_stages(judge, best), moving, off_front) if reason is not None)
     return Verdict(
         verdict=_span(layout),
         justified=justified,
-        reasons=(*reasons, moving) if moving else reasons,
+        reasons=(*reasons, *more),
         chosen=chosen,
         memory=budget(judge, best),
         predicted=figures,
@@ -236,6 +243,7 @@ def _verdict(
         flips=() if forced else flips(judge, best),
         rejected=rejected(judge, best, book),
         facts=used_facts(question),
+        pareto=pareto,
     )
 
 
@@ -282,7 +290,7 @@ def _forced(judge: Judge, best: Candidate | None, pinned: PinnedLayout, book: Fa
     question = judge.question
     per_node = question.gpus_per_node
     if pinned.tensor_parallel_size is None and pinned.pipeline_parallel_size is None and best is not None:
-        layout = best.layout
+        layout = replace(best.layout, partition=None)
     else:
         sizes = (pinned.tensor_parallel_size, pinned.pipeline_parallel_size)
         tensor, pipeline = (1 if size is None else size for size in sizes)
@@ -325,7 +333,8 @@ def _forced(judge: Judge, best: Candidate | None, pinned: PinnedLayout, book: Fa
             facts=used_facts(question),
         )
     reasons = [forced]
-    same = best is not None and (best.layout, best.replicas) == (layout, replicas)
+    sizes_of_best = None if best is None else replace(best.layout, partition=None)
+    same = best is not None and (sizes_of_best, best.replicas) == (layout, replicas)
     if best is not None and not same:
         do = "does" if best.replicas == 1 else "do"
         reasons.append(

@@ -37,7 +37,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The whole deployment. ``stage_layers`` follows vLLM's own split (get_pp_indices)."""
+    """The whole deployment. ``stage_layers`` is vLLM's own split (get_pp_indices), unless a reason ``uneven_stages`` says why not."""
 
     tensor_parallel_size: int
     pipeline_parallel_size: int
@@ -137,6 +137,27 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrontPoint:
+    """A candidate that no other one judged beats in TPOT, TTFT, requests per second and GPUs at once.
+
+    ``ttft_ms`` is None where the queue grows without end; ``cost_per_hour`` is in the currency of the intent's ``prices_per_gpu_hour``,
+    None without a price. Figures are the formula's, those of the chosen one replayed (docs/verdicts.md).
+    """
+
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    replicas: int
+    nodes_per_replica: int
+    gpus: int
+    tpot_ms: float
+    ttft_ms: float | None
+    requests_per_s: float
+    cost_per_hour: float | None
+    keeps_objectives: bool
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """What fails together, and what that costs. Shares are of 1; availability is of the whole load."""
 
@@ -165,6 +186,7 @@ class Verdict:
     rejected: tuple[Rejected, ...] = ()
     facts: tuple[Fact, ...] = ()
     failure: Failure | None = None
+    pareto: tuple[FrontPoint, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The contract's JSON document."""
@@ -180,6 +202,7 @@ class Verdict:
             "rejected": [_plain(item) for item in self.rejected],
             "facts": [fact.as_json() for fact in self.facts],
             "failure": None if self.failure is None else _plain(self.failure),
+            "pareto": [_plain(item) for item in self.pareto],
         }
 
     @classmethod
@@ -203,6 +226,7 @@ class Verdict:
                 else MemoryBudget(**{**memory, "stages": tuple(StageBudget(**stage) for stage in memory["stages"])}),
                 predicted=_predicted(document["predicted"]),
                 failure=None if document.get("failure") is None else Failure(**document["failure"]),
+                pareto=tuple(FrontPoint(**item) for item in document.get("pareto", ())),
                 flips=tuple(
                     Flip(**{("from_" if key == "from" else key): value for key, value in item.items()})
                     for item in document["flips"]

@@ -35,6 +35,8 @@ def name_of(layout: Layout, replicas: int = 1) -> str:
     parts = [f"TP={tensor}"] if tensor > 1 else []
     parts += [f"PP={pipeline}"] if pipeline > 1 else []
     text = " x ".join(parts) or "one GPU"
+    if layout.partition is not None:
+        text += f" ({'+'.join(map(str, layout.partition))} layers)"
     if layout.nodes > 1:
         text += f" over {layout.nodes} nodes"
     return f"{replicas} replicas of {text}" if replicas > 1 else text

@@ -40,15 +40,16 @@ def _ring_s(rates: Rates, layout: Layout, size_bytes: float, *, rounds: int) -> 
     if nodes == 1 or far is None:
         if near is None:
             return math.inf
-        ring = rates.collective_base + inside + moved / near.bytes_per_s
+        ring = rates.collective_base + inside + near.wire_s(moved)
         if near.allreduce_floor is None or rounds == 1:
             return ring
-        return min(ring, near.allreduce_floor + moved / near.bytes_per_s)
+        return min(ring, near.allreduce_floor + near.wire_s(moved))
     # The slowest link of the ring carries every byte; ports add up where each GPU has its own.
     ports = min(ranks // nodes, layout.gpus_per_node) if far.per_gpu else 1
-    between = far.bytes_per_s * max(1, ports)
-    slowest = between if near is None else min(between, near.bytes_per_s)
-    return rates.collective_base + inside + crossings * far.hop + moved / slowest
+    wire_s = far.wire_s(moved, max(1, ports))
+    if near is not None:
+        wire_s = max(wire_s, near.wire_s(moved))
+    return rates.collective_base + inside + crossings * far.hop + wire_s
 
 
 def hop_s(rates: Rates, size_bytes: float, *, between_nodes: bool, ranks: int) -> float:
@@ -57,7 +58,7 @@ def hop_s(rates: Rates, size_bytes: float, *, between_nodes: bool, ranks: int) -
     if used is None:
         return math.inf
     ports = ranks if used.per_gpu else 1
-    return used.hop + size_bytes / (used.bytes_per_s * ports)
+    return used.hop + used.wire_s(size_bytes, ports)
 
 
 def pipeline_hops_s(rates: Rates, layout: Layout, size_bytes: float) -> tuple[float, float]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
 
 from spanwise.errors import LayoutError
 
 if TYPE_CHECKING:
-    from spanwise.facts.model import ModelFacts
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from spanwise.facts.model import LayerFacts, ModelFacts
+
+    Runs = tuple[tuple[LayerFacts, int], ...]
+
+Kind = TypeVar("Kind")
 
 # vLLM pads the vocabulary to a multiple of this (vllm/model_executor/layers/vocab_parallel_embedding.py).
 _VOCAB_PADDING = 64
@@ -16,11 +23,16 @@ _VOCAB_PADDING = 64
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One replica on nodes with ``gpus_per_node`` GPUs each."""
+    """One replica on nodes with ``gpus_per_node`` GPUs each; ``partition`` are the layers per stage, None for vLLM's own split."""
 
     tensor_parallel_size: int
     pipeline_parallel_size: int
     gpus_per_node: int
+    partition: tuple[int, ...] | None = None
+
+    def stage_layers(self, layers: int) -> tuple[int, ...]:
+        """Layers of each stage of a model with ``layers`` layers."""
+        return self.partition or stage_layers(layers, self.pipeline_parallel_size)
 
     @property
     def world_size(self) -> int:
@@ -40,24 +52,35 @@ class Layout:
     @property
     def nodes(self) -> int:
         """Nodes that one replica spans."""
-        if self.world_size <= self.gpus_per_node:
-            return 1
-        if self.stages_per_node:
-            return -(-self.pipeline_parallel_size // self.stages_per_node)
-        return self.nodes_per_stage * self.pipeline_parallel_size
+        return _nodes(self.tensor_parallel_size, self.pipeline_parallel_size, self.gpus_per_node)
 
     @property
     def hops(self) -> tuple[int, int]:
         """Pipeline hops inside a node, and hops between nodes."""
-        hops = self.pipeline_parallel_size - 1
-        between = self.nodes - 1 if self.stages_per_node else hops
-        return hops - between, between
+        return _hops(self.tensor_parallel_size, self.pipeline_parallel_size, self.gpus_per_node)
 
     def replicas_on(self, nodes: int) -> int:
         """How many replicas ``nodes`` nodes hold."""
         if self.world_size <= self.gpus_per_node:
             return nodes * (self.gpus_per_node // self.world_size)
         return nodes // self.nodes
+
+
+# Every step that is estimated asks for these two, for few different layouts.
+@lru_cache(maxsize=4096)
+def _nodes(tensor: int, pipeline: int, per_node: int) -> int:
+    if tensor * pipeline <= per_node:
+        return 1
+    if per_node // tensor:
+        return -(-pipeline // (per_node // tensor))
+    return -(-tensor // per_node) * pipeline
+
+
+@lru_cache(maxsize=4096)
+def _hops(tensor: int, pipeline: int, per_node: int) -> tuple[int, int]:
+    hops = pipeline - 1
+    between = _nodes(tensor, pipeline, per_node) - 1 if per_node // tensor else hops
+    return hops - between, between
 
 
 def stage_layers(layers: int, stages: int) -> tuple[int, ...]:
@@ -70,6 +93,36 @@ def stage_layers(layers: int, stages: int) -> tuple[int, ...]:
     for index in range(2, layers % stages + 2):
         split[-index] += 1
     return tuple(split)
+
+
+def layer_runs(model: ModelFacts) -> Runs:
+    """The model's layers as runs of equal ones: models repeat a few distinct layers, and each is computed once."""
+    runs: list[tuple[LayerFacts, int]] = []
+    for layer in model.layer_facts:
+        if runs and (runs[-1][0] is layer or runs[-1][0] == layer):
+            runs[-1] = (layer, runs[-1][1] + 1)
+        else:
+            runs.append((layer, 1))
+    return tuple(runs)
+
+
+def split_runs(runs: Sequence[tuple[Kind, int]], counts: Iterable[int]) -> Iterator[tuple[tuple[Kind, int], ...]]:
+    """Cut ``runs`` of (kind, layers) into stages of ``counts`` layers each."""
+    if len(runs) == 1:
+        kind = runs[0][0]
+        yield from (((kind, count),) for count in counts)
+        return
+    rest = iter(runs)
+    kind, left = next(rest)
+    for count in counts:
+        held, missing = [], count
+        while missing:
+            if not left:
+                kind, left = next(rest)
+            taken = min(left, missing)
+            held.append((kind, taken))
+            left, missing = left - taken, missing - taken
+        yield tuple(held)
 
 
 def invalid_tensor_parallel(model: ModelFacts, size: int) -> str | None:

@@ -13,9 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spanwise.estimate.layout import Layout, stage_layers
+from spanwise.estimate.layout import Layout, layer_runs, split_runs
 
 if TYPE_CHECKING:
+    from spanwise.estimate.layout import Runs
     from spanwise.facts.dtypes import WeightFormat
     from spanwise.facts.model import LayerFacts, ModelFacts
 
@@ -87,34 +88,39 @@ def vocab_bytes_per_rank(model: ModelFacts, weights: WeightFormat, tensor: int) 
     return -(-weights.plain_bytes(padded * model.hidden_size) // tensor)
 
 
-def stage_memory(model: ModelFacts, weights: WeightFormat, layout: Layout) -> tuple[StageMemory, ...]:
-    """Weights and KV bytes of every stage."""
+def stage_memory(
+    model: ModelFacts, weights: WeightFormat, layout: Layout, runs: Runs | None = None
+) -> tuple[StageMemory, ...]:
+    """Weights and KV bytes of every stage; ``runs`` are the model's :func:`layer_runs`, where they are known already."""
     tensor, stages = layout.tensor_parallel_size, layout.pipeline_parallel_size
     table = vocab_bytes_per_rank(model, weights, tensor)
-    per_layer: dict[int, tuple[int, int]] = {}  # models repeat a few distinct layers; each is computed once
-    sizes = []
-    for layer in model.layer_facts:
-        found = per_layer.get(id(layer))
-        if found is None:
-            found = (layer_bytes_per_rank(layer, weights, tensor), kv_bytes_per_rank(layer, weights, tensor))
-            per_layer[id(layer)] = found
-        sizes.append(found)
+    sizes = [
+        ((layer_bytes_per_rank(layer, weights, tensor), kv_bytes_per_rank(layer, weights, tensor)), count)
+        for layer, count in runs or layer_runs(model)
+    ]
+    # vLLM builds a multi-modal model's towers on every stage; on the last one they are counted with what follows the layers.
+    towers, final = weights.plain_bytes(model.tower_params), weights.plain_bytes(model.final_params)
+    split = layout.stage_layers(model.layers)
+    known: dict[tuple[tuple[tuple[int, int], int], ...], tuple[int, int]] = {}
     result, first = [], 0
-    for index, count in enumerate(stage_layers(model.layers, stages)):
-        held = sizes[first : first + count]
-        held_weights = sum(size for size, _ in held)
-        last = index == stages - 1
+    for index, (count, held) in enumerate(zip(split, split_runs(sizes, split), strict=True)):
+        sums = known.get(held)
+        if sums is None:
+            sums = known[held] = (
+                sum(size * times for (size, _), times in held),
+                sum(kv * times for (_, kv), times in held),
+            )
+        held_weights = sums[0]
         if index == 0:
             held_weights += table
-        if not last:
-            # vLLM builds a multi-modal model's towers on every stage; on the last one they are counted with what follows the layers.
-            held_weights += weights.plain_bytes(model.tower_params)
-        if last:
-            held_weights += weights.plain_bytes(model.final_params)
+        if index < stages - 1:
+            held_weights += towers
+        else:
+            held_weights += final
             # A tied head is the embedding itself where both are on one rank, and a second copy where they are not.
             if not model.tied_embeddings or index > 0:
                 held_weights += table
-        result.append(StageMemory(first, first + count, held_weights, sum(kv for _, kv in held)))
+        result.append(StageMemory(first, first + count, held_weights, sums[1]))
         first += count
     return tuple(result)
 
@@ -158,6 +164,7 @@ def replica_memory(
     if cuda and model.architecture not in _V2_RUNNER:
         reserve += GRAPH_BYTES
     spare = usable - activations - reserve
-    capacity = min((spare - stage.weights) // stage.kv_per_token for stage in stages if stage.kv_per_token)
+    alike = {(stage.weights, stage.kv_per_token) for stage in stages}
+    capacity = min((spare - held) // kv for held, kv in alike if kv)
     # vLLM hands out whole blocks of 16 tokens.
     return Memory(int(gpu_memory_bytes), usable, activations, reserve, stages, max(0, capacity // 16 * 16))

@@ -44,6 +44,7 @@ class Rates:
     activation_s_per_byte: float
     layer_overhead: float
     step_overhead: float
+    gang_overhead: float
     sequence_overhead: float
     request_overhead: float
     collective_base: float
@@ -78,6 +79,11 @@ class Link:
     bytes_per_s: float
     allreduce_floor: float | None
     per_gpu: bool
+    burst: float = 0.0  # bytes that pass at once after a pause
+
+    def wire_s(self, size_bytes: float, ports: int = 1) -> float:
+        """Seconds that bytes take beyond the hop."""
+        return max(0.0, size_bytes - self.burst) / (self.bytes_per_s * ports)
 
 
 def rates(gpu: GpuFacts, far: LinkFacts | None, weights: WeightFormat, case: Case) -> Rates:
@@ -103,6 +109,7 @@ def rates(gpu: GpuFacts, far: LinkFacts | None, weights: WeightFormat, case: Cas
         activation_s_per_byte=_low(engine["activation_traffic"], case) / bandwidth,
         layer_overhead=_low(engine["layer_overhead"], case),
         step_overhead=_low(engine["step_overhead"], case),
+        gang_overhead=_low(engine["gang_overhead"], case),
         sequence_overhead=_low(engine["sequence_overhead"], case),
         request_overhead=_low(engine["request_overhead"], case),
         collective_base=_COLLECTIVE_BASE_S[CASES.index(case)],
@@ -120,6 +127,7 @@ def link(facts: LinkFacts, case: Case) -> Link:
         bytes_per_s=_high(facts.bandwidth, case) * _high(facts.efficiency, case),
         allreduce_floor=None if facts.allreduce_floor is None else _low(facts.allreduce_floor, case),
         per_gpu=facts.per_gpu,
+        burst=0.0 if facts.burst is None else facts.burst.value,
     )
 
 

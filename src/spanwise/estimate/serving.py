@@ -19,12 +19,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from spanwise.estimate.pace import Pace
 from spanwise.estimate.replay import percentile, replay
-from spanwise.estimate.step import Costs, Work, decode_step, prefill, step_time
+from spanwise.estimate.step import Costs, decode_step, prefill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from spanwise.estimate.rates import Rates
 
 # vLLM's own ``max_num_seqs`` of a server (vllm/engine/arg_utils.py): 1024 on GPUs of 70 GiB and more, else 256.
@@ -33,7 +32,6 @@ MAX_SEQUENCES_BIG = 1024
 # Requests of a replayed Poisson stream; a closed loop is replayed for this many rounds of its concurrency, all counted, as a
 # benchmark of that length would.
 _STREAM_REQUESTS, _ROUNDS, _FEWEST, _MOST = 300, 3, 32, 3072
-_MOST_ITERATIONS = 40
 # A queue close to saturation is not a service: the judgement keeps this share of the saturation point.
 HEADROOM = 0.9
 
@@ -146,6 +144,8 @@ class Correction:
 
     def of(self, formula: Service) -> Service:
         """The formula's answer, corrected."""
+        if not self.factors:
+            return formula
         moved = {name: value * factor for name, factor in self.factors if (value := getattr(formula, name)) is not None}
         return replace(formula, **moved)
 
@@ -160,15 +160,27 @@ def serve(
     max_sequences: int = MAX_SEQUENCES,
 ) -> Service:
     """One replica under ``load``, by formula: what a search over many layouts can afford."""
-    slots, step = _filling(rates, cut, load, kv_capacity_tokens, batched_tokens, max_sequences)
-    prompt, out = load.input_tokens, load.output_tokens
-    context = prompt + out / 2
+    pace = pace_of(rates, cut, load, batched_tokens)
+    return served(pace, load, pace.slots(kv_capacity_tokens=kv_capacity_tokens, max_sequences=max_sequences))
 
-    def rate(batch: float) -> float:
-        return batch / (out * step(max(1.0, batch)))
 
+def pace_of(rates: Rates, cut: Costs, load: Load, batched_tokens: int) -> Pace:
+    """T(B) for requests as long as those of ``load``; kept by a search, which asks for it under many loads."""
+    return Pace(
+        rates,
+        cut,
+        input_tokens=load.input_tokens,
+        output_tokens=load.output_tokens,
+        batched_tokens=batched_tokens,
+    )
+
+
+def served(pace: Pace, load: Load, slots: float) -> Service:
+    """`serve` with the replica's pace known, and how many requests decode at once at most."""
+    rates, cut, step, rate, batched_tokens = pace.rates, pace.cut, pace.step, pace.rate, pace.batched_tokens
+    prompt, out, context = load.input_tokens, load.output_tokens, pace.context
     top = rate(slots)
-    alone = prefill(rates, cut, prompt, batched_tokens=batched_tokens)
+    alone = pace.alone
     first, occupancy = alone.latency + rates.request_overhead, alone.bottleneck
     if load.rate_per_s is not None:
         wanted = load.rate_per_s
@@ -184,7 +196,7 @@ def serve(
                 max_requests_per_s=top,
                 in_flight=slots,
             )
-        batch = _in_flight(step, wanted * out, slots)
+        batch = pace.in_flight(wanted * out, slots)
         busy = min(0.99, wanted * occupancy)
         wait = busy * occupancy / (2 * (1 - busy))
         tail = wait / busy * math.log(busy / 0.05) if busy > 0.05 else 0.0
@@ -237,69 +249,3 @@ def serve(
         max_requests_per_s=top,
         in_flight=batch,
     )
-
-
-def saturation(
-    rates: Rates, cut: Costs, load: Load, *, kv_capacity_tokens: int, batched_tokens: int, max_sequences: int
-) -> float:
-    """Requests per second that one replica carries at most, by formula; of ``load`` only the lengths count."""
-    slots, step = _filling(rates, cut, load, kv_capacity_tokens, batched_tokens, max_sequences)
-    return slots / (load.output_tokens * step(slots))
-
-
-def _filling(
-    rates: Rates, cut: Costs, load: Load, kv_capacity_tokens: int, batched_tokens: int, max_sequences: int
-) -> tuple[float, Callable[[float], float]]:
-    """How many requests decode at once at most, and the mean step T(B) (see the module's head)."""
-    prompt, out = load.input_tokens, load.output_tokens
-    # Beyond this many the token budget has no room for the prompts that replace finished requests.
-    crowd = max(1.0, batched_tokens / (1 + prompt / out))
-    slots = float(max(1, min(max_sequences, kv_capacity_tokens // (prompt + out), crowd)))
-    context, stages = prompt + out / 2, float(len(cut.stages))
-
-    def step(batch: float) -> float:
-        micro = max(1.0, min(stages, batch))
-        share = batch / micro
-        tokens = share * prompt / out
-        lump = min(max(float(prompt), tokens), max(1.0, batched_tokens - share))
-        often = min(1.0, tokens / lump)
-        plain = step_time(rates, cut, Work(decodes=share, context=context))
-        chunk = (lump, max(0.0, prompt - lump) / 2)
-        mixed = step_time(
-            rates,
-            cut,
-            Work(decodes=share, context=context, chunks=(chunk,), finished=max(1, round(lump / prompt))),
-        )
-        latency = plain.latency + often * (mixed.latency + rates.request_overhead - plain.latency)
-        bottleneck = plain.bottleneck + often * (mixed.bottleneck + rates.request_overhead - plain.bottleneck)
-        return max(latency, micro * bottleneck) + batch * rates.sequence_overhead
-
-    return slots, step
-
-
-def _in_flight(step: Callable[[float], float], tokens_per_s: float, slots: float) -> float:
-    """The batch B with B = tokens_per_s x step(B): Little's law for the requests that decode.
-
-    ``tokens_per_s`` is at most what ``slots`` requests make. False position with halved ends (Illinois), to a relative 1e-4.
-    """
-    low, low_miss = 1.0, 1.0 - tokens_per_s * step(1.0)
-    if low_miss >= 0.0:
-        return 1.0 - low_miss
-    high, high_miss = slots, slots - tokens_per_s * step(slots)
-    side = 0
-    for _ in range(_MOST_ITERATIONS):
-        if high_miss <= 0.0 or high - low <= 1e-4 * high:
-            break
-        middle = (low * high_miss - high * low_miss) / (high_miss - low_miss)
-        miss = middle - tokens_per_s * step(middle)
-        if abs(miss) <= 1e-4 * middle:
-            return middle
-        if miss < 0.0:
-            low, low_miss = middle, miss
-            high_miss = high_miss / 2 if side < 0 else high_miss
-            side = -1
-        else:
-            high, high_miss = middle, miss
-            low_miss = low_miss / 2 if side > 0 else low_miss
-            side = 1
-    return high

@@ -14,14 +14,16 @@ are fitted to measurements (spanwise.estimate.rates).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spanwise.estimate.collectives import all_gather_s, all_reduce_s, pipeline_hops_s
-from spanwise.estimate.layout import Layout, stage_layers
+from spanwise.estimate.layout import Layout, layer_runs, split_runs
 from spanwise.estimate.memory import kv_bytes_per_rank, layer_bytes_per_rank, vocab_bytes_per_rank
 
 if TYPE_CHECKING:
+    from spanwise.estimate.layout import Runs
     from spanwise.estimate.rates import Rates
     from spanwise.facts.dtypes import WeightFormat
     from spanwise.facts.model import LayerFacts, ModelFacts
@@ -31,10 +33,9 @@ _EXACT_CHUNKS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """Layers that are alike, in one stage: what one rank reads, multiplies and keeps."""
+class _Kind:
+    """A layer of one kind: what one rank reads, multiplies and keeps."""
 
-    count: int
     dense_bytes: float
     expert_bytes: float
     visited: float  # share of experts one token visits
@@ -47,7 +48,7 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    groups: tuple[_Group, ...]
+    held: tuple[tuple[int, int], ...]  # index into Costs.kinds, and how many layers of that kind
     layers: int
     head_bytes: float
     head_flops: float
@@ -58,6 +59,7 @@ class Costs:
     """A model cut by a layout: everything the time formulas need that does not depend on the load."""
 
     layout: Layout
+    kinds: tuple[_Kind, ...]
     stages: tuple[_Stage, ...]
     hidden_bytes: int
     logit_bytes: int  # scores of one token over the whole vocabulary: every rank of a group holds a part, one needs all
@@ -77,47 +79,53 @@ class Work:
     @property
     def tokens(self) -> float:
         """Tokens that pass the linear layers."""
-        return self.decodes + sum(new for new, _ in self.chunks)
+        tokens = self.decodes
+        for new, _ in self.chunks:
+            tokens += new
+        return tokens
 
 
-def costs(model: ModelFacts, weights: WeightFormat, layout: Layout) -> Costs:
-    """Cut ``model`` by ``layout``."""
+def costs(model: ModelFacts, weights: WeightFormat, layout: Layout, runs: Runs | None = None) -> Costs:
+    """Cut ``model`` by ``layout``; ``runs`` are its :func:`layer_runs`, where they are known already."""
     tensor, pipeline = layout.tensor_parallel_size, layout.pipeline_parallel_size
-    made: dict[LayerFacts, _Group] = {}
-    by_id: dict[int, _Group] = {}
-    keys = []
-    for layer in model.layer_facts:
-        group = by_id.get(id(layer))
-        if group is None:
-            group = made.setdefault(layer, _group(layer, weights, tensor))
-            by_id[id(layer)] = group
-        keys.append(group)
-    stages, first = [], 0
-    head = vocab_bytes_per_rank(model, weights, tensor)
-    for index, count in enumerate(stage_layers(model.layers, pipeline)):
-        held: dict[int, list[_Group]] = {}
-        for group in keys[first : first + count]:
-            held.setdefault(id(group), []).append(group)
-        groups = tuple(replace(items[0], count=len(items)) for items in held.values())
+    kinds: dict[_Kind, int] = {}
+    found = tuple(
+        (kinds.setdefault(_kind(layer, weights, tensor), len(kinds)), count)
+        for layer, count in runs or layer_runs(model)
+    )
+    head = float(vocab_bytes_per_rank(model, weights, tensor))
+    head_flops = 2.0 * model.vocab_size * model.hidden_size / tensor
+    alike: dict[tuple[tuple[tuple[int, int], ...], bool], _Stage] = {}
+    seen: dict[tuple[tuple[tuple[int, int], ...], bool], _Stage] = {}
+    stages = []
+    for index, held in enumerate(split_runs(found, layout.stage_layers(model.layers))):
         last = index == pipeline - 1
-        flops = 2.0 * model.vocab_size * model.hidden_size / tensor
-        stages.append(_Stage(groups, count, float(head) if last else 0.0, flops if last else 0.0))
-        first += count
-    alike: dict[_Stage, int] = {}
-    for stage in stages:
-        alike[stage] = alike.get(stage, 0) + 1
+        stage = seen.get((held, last))
+        if stage is None:
+            counts: dict[int, int] = {}
+            for kind, count in held:
+                counts[kind] = counts.get(kind, 0) + count
+            key = (tuple(counts.items()), last)
+            stage = alike.get(key) or _Stage(
+                key[0], sum(counts.values()), head if last else 0.0, head_flops if last else 0.0
+            )
+            alike[key] = seen[held, last] = stage
+        stages.append(stage)
+    distinct: dict[int, int] = {}
+    for identity in map(id, stages):
+        distinct[identity] = distinct.get(identity, 0) + 1
     hidden = model.hidden_size * weights.plain_bits // 8
     logits = model.vocab_size * weights.plain_bits // 8
-    return Costs(layout, tuple(stages), hidden, logits, tuple(alike.items()), weights.fp8_math)
+    counted = tuple((stage, distinct[id(stage)]) for stage in alike.values())
+    return Costs(layout, tuple(kinds), tuple(stages), hidden, logits, counted, weights.fp8_math)
 
 
-def _group(layer: LayerFacts, weights: WeightFormat, tensor: int) -> _Group:
+def _kind(layer: LayerFacts, weights: WeightFormat, tensor: int) -> _Kind:
     experts = -(-weights.expert_bytes(layer.expert_linear) // tensor)
     kv_split = min(tensor, layer.kv_heads)
     routed = layer.expert_linear * layer.experts_per_token / layer.experts if layer.experts else 0.0
     linear = layer.split_linear / tensor + layer.kv_linear / kv_split + layer.replicated_linear
-    return _Group(
-        count=1,
+    return _Kind(
         dense_bytes=float(layer_bytes_per_rank(layer, weights, tensor) - experts),
         expert_bytes=float(experts),
         visited=layer.experts_per_token / layer.experts if layer.experts else 0.0,
@@ -129,38 +137,6 @@ def _group(layer: LayerFacts, weights: WeightFormat, tensor: int) -> _Group:
     )
 
 
-def stage_s(rates: Rates, stage: _Stage, cut: Costs, work: Work, tokens: float) -> float:
-    """One stage doing ``work``, which is ``tokens`` tokens in all."""
-    blend = rates.blend
-    compute = rates.compute(tokens)
-    linear = attention = 0.0
-    for group in stage.groups:
-        memory_s, compute_s = group.dense_bytes / rates.memory, group.dense_flops * tokens / compute
-        if group.expert_bytes:
-            # Experts that none of the tokens visits are not read (tokens choose independently).
-            touched = 1.0 - (1.0 - group.visited) ** tokens
-            expert_s = _blend(
-                group.expert_bytes * touched / rates.memory, group.expert_flops * tokens / rates.experts, blend
-            )
-            linear += group.count * (_blend(memory_s, compute_s, blend) + expert_s)
-        else:
-            linear += group.count * _blend(memory_s, compute_s, blend)
-        attention += group.count * _attention(rates, group, work)
-    if cut.eight_bit:
-        linear *= rates.mid_batch(tokens)
-    heads = work.decodes + work.finished
-    if stage.head_bytes and heads:
-        linear += _blend(stage.head_bytes / rates.head_memory, stage.head_flops * heads / rates.head_compute, blend)
-    reduces = 2 * stage.layers + (1 if stage.head_bytes else 0)
-    size = tokens * cut.hidden_bytes
-    shared_s = reduces * all_reduce_s(rates, cut.layout, size)
-    if stage.head_bytes and heads:
-        shared_s += all_gather_s(rates, cut.layout, heads * cut.logit_bytes)
-    moved_s = stage.layers * size * rates.activation_s_per_byte
-    own_s = stage.layers * rates.layer_overhead + rates.step_overhead + linear + attention + moved_s
-    return own_s * rates.turns(cut.layout.tensor_parallel_size) + shared_s
-
-
 def _blend(memory_s: float, compute_s: float, exponent: float) -> float:
     """Memory and arithmetic side by side: the exponent's norm of the two."""
     low, high = (memory_s, compute_s) if memory_s < compute_s else (compute_s, memory_s)
@@ -168,19 +144,6 @@ def _blend(memory_s: float, compute_s: float, exponent: float) -> float:
         return high
     # The ratio to the power cannot overflow, unlike the times themselves.
     return high * float((1.0 + (low / high) ** exponent) ** (1.0 / exponent))
-
-
-def _attention(rates: Rates, group: _Group, work: Work) -> float:
-    window = group.window
-    reach = work.context if window is None else min(work.context, window)
-    read, pairs = work.decodes * reach, 0.0
-    for new, done in work.chunks:
-        # A causal prompt sees on average half of itself, inside the window, and all that was there before.
-        before = done if window is None else min(done, window)
-        seen = new / 2 if window is None else _windowed(new, window)
-        pairs += new * (seen + before)
-        read += before
-    return read * group.kv_bytes / rates.kv + pairs * group.score_flops / rates.attention
 
 
 def _windowed(new: float, window: int) -> float:
@@ -198,22 +161,89 @@ class StepTime:
 
 def step_time(rates: Rates, cut: Costs, work: Work) -> StepTime:
     """One engine step through all stages."""
-    total = slowest_stage = 0.0
-    tokens = work.tokens
-    for stage, count in cut.distinct:
-        time = stage_s(rates, stage, cut, work, tokens)
-        total += count * time
-        slowest_stage = max(slowest_stage, time)
-    stages = len(cut.stages)
-    if stages == 1:
-        return StepTime(total, total)
-    # Stages whose ranks share a core take turns too, where several steps are under way.
-    slowest_stage *= rates.turns(stages * cut.layout.tensor_parallel_size) / rates.turns(
-        cut.layout.tensor_parallel_size
-    )
-    # Llama-like models hand on the hidden state and the residual.
-    hops, slowest = pipeline_hops_s(rates, cut.layout, 2 * tokens * cut.hidden_bytes)
-    return StepTime(total + hops, slowest_stage + slowest)
+    return StepTime(*stepper(rates, cut)(work.decodes, work.context, work.chunks, work.finished))
+
+
+Stepper = Callable[[float, float, tuple[tuple[float, float], ...], int], tuple[float, float]]
+
+
+def stepper(rates: Rates, cut: Costs) -> Stepper:
+    """`step_time` with everything that does not depend on the work looked up once, for who asks for many steps.
+
+    Returns:
+        A function of what a Work holds (decodes, context, chunks, finished) to what a StepTime holds (latency, bottleneck).
+    """
+    blend, layout, hidden_bytes, several = rates.blend, cut.layout, cut.hidden_bytes, len(cut.stages) > 1
+    rate_of, layer_overhead, per_byte = rates.compute, rates.layer_overhead, rates.activation_s_per_byte
+    # Ranks that share a core take turns: those of one stage always, stages where several steps are under way.
+    turns = rates.turns(layout.tensor_parallel_size)
+    more_turns = rates.turns(layout.world_size) / turns
+    gang_s = rates.gang_overhead if layout.world_size > 1 else 0.0
+    experts, kv, attention = rates.experts, rates.kv, rates.attention
+    penalty_of = rates.mid_batch if cut.eight_bit else None
+    kinds = [(kind, kind.dense_bytes / rates.memory, kind.expert_bytes / rates.memory) for kind in cut.kinds]
+    stages = [
+        (count, stage.held, stage.head_bytes / rates.head_memory, stage.head_flops / rates.head_compute)
+        for stage, count in cut.distinct
+    ]
+
+    def step(
+        decodes: float, context: float, chunks: tuple[tuple[float, float], ...], finished: int
+    ) -> tuple[float, float]:
+        tokens = decodes
+        for new, _ in chunks:
+            tokens += new
+        compute, size = rate_of(tokens), tokens * hidden_bytes
+        reduce_s = all_reduce_s(rates, layout, size)
+        # What every layer pays, whatever its kind.
+        each = layer_overhead + size * per_byte
+        penalty = 1.0 if penalty_of is None else penalty_of(tokens)
+        # Stages hold layers of the same few kinds, so each kind is timed once, not once per stage.
+        layer_s = []
+        for kind, dense_s, expert_s in kinds:
+            linear = _blend(dense_s, kind.dense_flops * tokens / compute, blend)
+            if expert_s:
+                # Experts that none of the tokens visits are not read (tokens choose independently).
+                touched = 1.0 - (1.0 - kind.visited) ** tokens
+                linear += _blend(expert_s * touched, kind.expert_flops * tokens / experts, blend)
+            read, pairs = _attended(kind.window, decodes, context, chunks)
+            own_s = each + penalty * linear + read * kind.kv_bytes / kv + pairs * kind.score_flops / attention
+            layer_s.append(turns * own_s + 2 * reduce_s)
+        heads = decodes + finished
+        total = slowest = 0.0
+        for count, held, head_memory_s, head_s in stages:
+            time = turns * rates.step_overhead
+            for index, layers in held:
+                time += layers * layer_s[index]
+            if head_memory_s:
+                time += reduce_s
+                if heads:
+                    time += turns * _blend(head_memory_s, head_s * heads, blend)
+                    time += all_gather_s(rates, layout, heads * cut.logit_bytes)
+            total += count * time
+            slowest = max(slowest, time)
+        total += gang_s
+        if not several:
+            return total, total
+        # Llama-like models hand on the hidden state and the residual.
+        hops, slowest_hop = pipeline_hops_s(rates, layout, 2 * size)
+        return total + hops, more_turns * slowest + slowest_hop
+
+    return step
+
+
+def _attended(
+    window: int | None, decodes: float, context: float, chunks: tuple[tuple[float, float], ...]
+) -> tuple[float, float]:
+    """Tokens of KV cache that one layer reads, and pairs of tokens of prompts that it scores."""
+    read, pairs = decodes * (context if window is None else min(context, window)), 0.0
+    for new, done in chunks:
+        # A causal prompt sees on average half of itself, inside the window, and all that was there before.
+        before = done if window is None else min(done, window)
+        seen = new / 2 if window is None else _windowed(new, window)
+        pairs += new * (seen + before)
+        read += before
+    return read, pairs
 
 
 def decode_step(rates: Rates, cut: Costs, batch: float, context: float) -> float:
@@ -230,9 +260,17 @@ def decode_step(rates: Rates, cut: Costs, batch: float, context: float) -> float
 
 
 def prefill(
-    rates: Rates, cut: Costs, tokens: float, *, batched_tokens: int, context: float = 0.0, sequences: float = 1.0
+    rates: Rates,
+    cut: Costs,
+    tokens: float,
+    *,
+    batched_tokens: int,
+    context: float = 0.0,
+    sequences: float = 1.0,
+    stepper_known: Stepper | None = None,
 ) -> StepTime:
     """Prompts of ``tokens`` tokens in all, in chunks of ``batched_tokens``; the engine's work per request is extra."""
+    step = stepper_known or stepper(rates, cut)
     chunks = max(1, -int(-tokens // batched_tokens))
     size = tokens / chunks
     latency = bottleneck = 0.0
@@ -242,8 +280,8 @@ def prefill(
         times_over = 1.0 if index == 0 or chunks <= _EXACT_CHUNKS else (chunks - 1) / 2
         done = context + index * size / sequences
         parts = ((size / sequences, done),) * math.ceil(sequences) if sequences > 1 else ((size, done),)
-        step = step_time(rates, cut, Work(chunks=parts, finished=math.ceil(sequences)))
-        bottleneck += times_over * step.bottleneck
+        through, slowest = step(0.0, 0.0, parts, math.ceil(sequences))
+        bottleneck += times_over * slowest
         # Chunks follow each other through the pipeline: the first one pays all stages, the others the slowest.
-        latency += step.latency if index == 0 else times_over * step.bottleneck
+        latency += through if index == 0 else times_over * slowest
     return StepTime(latency, bottleneck)

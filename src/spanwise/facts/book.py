@@ -31,7 +31,7 @@ _MAX_BYTES = 16 << 20
 _RANK = {"assumption": 0, "catalogue": 1, "stated": 2, "measured": 3}
 _NEEDED_GPU = ("memory", "memory_bandwidth", "bf16_flops")
 _NEEDED_LINK = ("hop", "bandwidth")
-_OPTIONAL = {"fp8_flops", "driver_memory", "shared_cores", "efficiency", "allreduce_floor", *QUANTITIES}
+_OPTIONAL = {"fp8_flops", "driver_memory", "shared_cores", "efficiency", "allreduce_floor", "burst", *QUANTITIES}
 
 # Used where a fabric comes without a share of its bandwidth that collectives reach.
 _DEFAULT_EFFICIENCY = Fact(
@@ -56,6 +56,7 @@ class LinkFacts:
         efficiency: Share of it that large collectives reach.
         allreduce_floor: The engine's own small all-reduce, where the link has one; else None.
         per_gpu: True where every GPU has its own port, False where the GPUs of a node share one.
+        burst: Bytes that a shaped link passes at once after a pause (its token bucket), where it is shaped; else None.
     """
 
     name: str
@@ -64,6 +65,7 @@ class LinkFacts:
     efficiency: Fact
     allreduce_floor: Fact | None
     per_gpu: bool
+    burst: Fact | None = None
 
     @property
     def facts(self) -> tuple[Fact, ...]:
@@ -175,6 +177,7 @@ class FactBook:
             efficiency=facts.get("efficiency", replace(_DEFAULT_EFFICIENCY, name=f"{name}.efficiency")),
             allreduce_floor=facts.get("allreduce_floor"),
             per_gpu=per_gpu,
+            burst=facts.get("burst"),
         )
 
     def larger_gpus(self, memory_bytes: float, vendor: str = "nvidia") -> tuple[GpuFacts, ...]:

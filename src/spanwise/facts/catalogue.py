@@ -34,12 +34,14 @@ _UNITS = {
     "activation_traffic": "1",
     "layer_overhead": "s",
     "step_overhead": "s",
+    "gang_overhead": "s",
     "request_overhead": "s",
     "sequence_overhead": "s",
     "hop": "s",
     "bandwidth": "B/s",
     "efficiency": "1",
     "allreduce_floor": "s",
+    "burst": "B",
 }
 
 

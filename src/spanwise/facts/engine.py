@@ -10,7 +10,7 @@ The quantities, for one precision of the linear layers (``sixteen`` or ``eight``
 - ``mid_batch_penalty``: factor on 8-bit products of 17 to 48 tokens, where vLLM's kernel choice is unlucky (measured).
 - ``activation_traffic``: bytes moved per layer and byte of hidden state, beside weights and attention.
 - ``layer_overhead``, ``step_overhead``, ``sequence_overhead``, ``request_overhead``: seconds per layer, per step, per running request and
-  step, and per request outside its steps.
+  step, and per request outside its steps; ``gang_overhead``: per step of a replica of several ranks, to tell all of them and hear back.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ QUANTITIES = (
     "activation_traffic",
     "layer_overhead",
     "step_overhead",
+    "gang_overhead",
     "request_overhead",
     "sequence_overhead",
 )
 SHARES = frozenset(name for name in QUANTITIES if name.endswith("_efficiency"))
 # What a stated fact may say: beyond these the formulas mean nothing.
 BOUNDS = {"blend": (1.0, 100.0), "mid_batch_penalty": (0.5, 10.0), "activation_traffic": (1e-12, 1e5)} | dict.fromkeys(
-    ("layer_overhead", "step_overhead", "request_overhead", "sequence_overhead"), (1e-12, 1e3)
+    ("layer_overhead", "step_overhead", "gang_overhead", "request_overhead", "sequence_overhead"), (1e-12, 1e3)
 )
 # On a GPU that the fit has not seen the ranges are this much wider: an assumption.
 _UNSEEN = 2.0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from spanwise import __version__
 from spanwise.errors import InputError, LayoutError
+from spanwise.estimate.layout import stage_layers
 from spanwise.facts.dtypes import weight_format
 from spanwise.plan.placement import place
 from spanwise.plan.types import Expected, GangPlan, Layout, ModelRef, Plan, Rank, Setting, Stage
@@ -33,6 +34,7 @@ _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,14}")
 _TORCH = (
     "PyTorch, torch.distributed: https://docs.pytorch.org/docs/stable/distributed.html (common environment variables)"
 )
+_VLLM_STAGES = "vLLM, get_pp_indices (vllm/distributed/utils.py)"
 _NCCL = "NCCL user guide: https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html"
 
 
@@ -116,7 +118,7 @@ def plan(
             **_executor(spans=spans, lab=_is_lab(gpu)),
             **(_lab_memory(verdict.memory, length) if _is_lab(gpu) else {}),
         },
-        environment=_environment(interface, spans=spans, lab=_is_lab(gpu)),
+        environment=(*_partition(chosen), *_environment(interface, spans=spans, lab=_is_lab(gpu))),
         expected=Expected(
             gpu=gpu,
             gpus_per_node=gpus_per_host,
@@ -233,6 +235,16 @@ def _precision(model: ModelFacts, dtype: str) -> dict[str, Any]:
         where="dtype",
         remedy=f"name a checkpoint that is stored as {asked.name} as the model, or leave dtype out",
     )
+
+
+def _partition(chosen: Chosen) -> tuple[Setting, ...]:
+    """The layers per stage, where they are not those that vLLM would choose itself."""
+    own = stage_layers(sum(chosen.stage_layers), chosen.pipeline_parallel_size)
+    if chosen.stage_layers == own:
+        return ()
+    reason = f"layers per stage; vLLM's own split is {','.join(map(str, own))}, whose first or last stage is too slow or too full"
+    value = ",".join(map(str, chosen.stage_layers))
+    return (Setting(name="VLLM_PP_LAYER_PARTITION", value=value, reason=reason, source=_VLLM_STAGES),)
 
 
 def _environment(interface: str | None, *, spans: bool, lab: bool) -> tuple[Setting, ...]:

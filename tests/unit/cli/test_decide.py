@@ -36,6 +36,14 @@ def test_json_is_one_document():
     assert any(item["code"] == "tensor_parallel_crosses_slow_fabric" for item in document["rejected"])
 
 
+def test_the_front_stands_in_the_text_and_marks_the_choice():
+    text = spanwise("decide", EXAMPLE).stdout
+    front = text.split("(Pareto front)\n")[1].split("\n\n")[0].splitlines()
+    assert front[0].split() == ["layout", "GPUs", "TPOT", "ms", "TTFT", "ms", "requests/s"]
+    assert [line.split("  ")[-1] for line in front[1:]].count("chosen") == 1
+    assert len(front) <= 13
+
+
 def test_the_sentence_comes_first():
     done = spanwise("decide", EXAMPLE)
     assert done.returncode == 0

@@ -16,7 +16,7 @@ def test_the_json_has_the_contracts_keys():
     document = ask(rate=4).as_json()
     assert list(document) == [
         "schema", "verdict", "justified", "reasons", "chosen", "memory", "predicted", "flips", "rejected", "facts",
-            "failure",
+            "failure", "pareto",
     ]  # fmt: skip
     assert document["schema"] == "spanwise.verdict/1"
     assert {"code", "text", "values"} <= set(document["reasons"][0])

@@ -151,6 +151,30 @@ def test_the_quick_search_finds_what_judging_everything_finds(question):
         assert best.key == min(candidate.key for candidate in possible)
 
 
+@settings(max_examples=30, deadline=None)
+@given(question=questions)
+def test_no_number_of_replicas_that_was_not_tried_would_have_won(question):
+    """Against every layout with every number of replicas: what was pruned could not have been chosen."""
+    judge = Judge(question)
+    best = judge.best()
+    every = [
+        judge.judge(layout, count)
+        for layout in layouts(question)
+        for count in range(1, layout.replicas_on(question.nodes) - question.spares + 1)
+    ]
+    doing = [candidate.key for candidate in every if candidate.tier == 0]
+    if doing:
+        assert best.key == min(doing)
+    else:
+        # Where nothing does all that is asked, missing it by a twentieth more is taken for fewer replicas.
+        held = [candidate for candidate in every if candidate.tier < 3]
+        assert (best is None) == (not held)
+        if held:
+            closest = min((candidate.tier, candidate.badness) for candidate in held)
+            assert best.tier == closest[0]
+            assert best.badness <= closest[1] * 1.05 + 1e-9
+
+
 def test_one_node_with_more_gpus_beats_several_nodes_with_fewer():
     question = question_of(an_intent(LLAMA_8B, per_node=2, nodes=2, concurrency=1), FACTS[LLAMA_8B], FactBook())
     judge = Judge(question)

@@ -106,6 +106,27 @@ def test_only_known_and_needed_settings() -> None:
     assert all(item.reason and item.source for item in settings_)
 
 
+def test_uneven_stages_travel_as_one_setting_into_everything_that_is_rendered() -> None:
+    uneven = made(
+        model=SMALL,
+        dtype="bfloat16",
+        max_model_len=8192,
+        hardware={"gpu": "L4-24GB", "gpus_per_node": 1, "nodes": 2, "fabric": "ethernet-25g"},
+        workload={"input_tokens": 1024, "output_tokens": 256, "concurrency": 64},
+        objectives={"tpot_p95_ms": 30},
+    )
+    (setting,) = uneven.environment
+    assert (setting.name, setting.value) == ("VLLM_PP_LAYER_PARTITION", "17,15")
+    assert "16,16" in setting.reason
+    assert [(stage.first_layer, stage.end_layer) for stage in uneven.stages] == [(0, 17), (17, 32)]
+    assert "uneven_stages" in uneven.reasons
+    commands = render((uneven,), "vllm")
+    assert len(commands) == 2
+    assert all("export VLLM_PP_LAYER_PARTITION=17,15 " in file.text for file in commands)
+    for target in ("ray", "kuberay"):
+        assert any("VLLM_PP_LAYER_PARTITION: 17,15" in file.text for file in render((uneven,), target))
+
+
 def test_the_lab_runs_on_ray_with_little_memory() -> None:
     lab = {"gpu": "lab-cpu", "gpus_per_node": 1, "nodes": 2, "fabric": "ethernet-10g"}
     workload = {"input_tokens": 64, "output_tokens": 64, "concurrency": 1}

@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 from spanwise.estimate.layout import Layout, stage_layers
 from spanwise.estimate.memory import kv_bytes_per_rank
 from spanwise.estimate.points import Point, seconds
-from spanwise.estimate.rates import Rates, rates
+from spanwise.estimate.rates import Link, Rates, rates
 from spanwise.estimate.replay import BLOCK_TOKENS, replay
 from spanwise.estimate.serving import Load
 from spanwise.estimate.step import Costs, costs, prefill
@@ -23,6 +23,7 @@ from spanwise.facts.architectures import model_facts
 from spanwise.facts.book import FactBook, load_facts
 from spanwise.facts.dtypes import weight_format
 from spanwise.intent.types import InlineFabric
+from spanwise.lab.wiring import shaping
 
 FLOAT32 = weight_format("float32")
 KV_BYTES, MAX_SEQUENCES = 256 << 20, 64
@@ -94,32 +95,67 @@ def fit(calibration: dict[str, Any]) -> dict[str, Any]:
     ]
     facts.append(_fact("lab-cpu.large_compute_efficiency", values["small_compute_efficiency"], "1", None, None))
     facts.append(_fact("lab-cpu.shared_cores", float(calibration["cores"]), "1", None, None))
-    return {"schema": "spanwise.facts/1", "facts": facts + _link(calibration["ping"])}
+    return {"schema": "spanwise.facts/1", "facts": facts + _gangs(used, calibration)}
 
 
 def _point(p: dict[str, Any]) -> Point:
     return Point(phase=p["phase"], batch=p["batch"], context_tokens=p["context_tokens"], new_tokens=p["new_tokens"])
 
 
-def _link(ping: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Hop, share of a set rate, and the rate where none is set. Two ranks: an all-reduce is two hops and each byte once."""
+def _link(ping: list[dict[str, Any]]) -> tuple[float, float, list[float]]:
+    """Hop, bytes per second where no rate is set, shares of a set rate. Two ranks: an all-reduce is two hops and each byte once."""
     middle = {(row["rate_mbit"], row["bytes"]): statistics.median(row["ms"]) / 1e3 for row in ping}
-    small = min(size for _, size in middle)
-    large = max(size for _, size in middle)
+    small, large = min(size for _, size in middle), max(size for _, size in middle)
     free = (large - small) / (middle[0, large] - middle[0, small])
-    shares = [
+    shares = sorted(
         (large - small) / (middle[rate, large] - middle[rate, small]) / (rate * 1e6 / 8)
         for rate in {r for r, _ in middle if r}
-    ]
-    hop = (middle[0, small] - small / free) / 2
+    )
+    return (middle[0, small] - small / free) / 2, free, shares
+
+
+def _gangs(used: Rates, calibration: dict[str, Any]) -> list[dict[str, Any]]:
+    """What several ranks cost beside their work: the hop as the engine sees it, and the overhead per step."""
+    ping_hop, free, shares = _link(calibration["ping"])
+    points = calibration["gangs"]
+    cuts = {(p["tensor"], p["pipeline"]): _cut("small", Layout(p["tensor"], p["pipeline"], 1)) for p in points}
+
+    def predicted(p: dict[str, Any], logs: np.ndarray) -> float:
+        hop, overhead, share = np.exp(logs)
+        far = _shaped(p["rate_mbit"], hop, share, free)
+        point = seconds(
+            replace(used, far=far, gang_overhead=overhead), cuts[p["tensor"], p["pipeline"]], _point(p), BATCHED_TOKENS
+        )
+        return float(point * 1e3)
+
+    start = np.log([ping_hop, 5e-3, statistics.fmean(shares)])
+    bounds = (np.log([ping_hop / 3, 1e-4, 0.5]), np.log([ping_hop * 5, 5e-2, 1.0]))
+    answer = least_squares(
+        lambda logs: np.array([np.log(predicted(p, logs) / p["time_ms"]) for p in points]),
+        start, bounds=bounds, loss="soft_l1", f_scale=0.03, diff_step=1e-4,
+    )  # fmt: skip
+    hop, overhead, share = map(float, np.exp(answer.x))
+    for p in points:
+        print(f"  small TP{p['tensor']} PP{p['pipeline']} @ {p['rate_mbit']:>3} {p['phase']:<8} {p['new_tokens']:>4}: {p['time_ms']:8.2f} ms, "
+              f"fitted {predicted(p, answer.x):8.2f} ({predicted(p, answer.x) / p['time_ms'] - 1:+.1%})")  # fmt: skip
     print(
-        f"  link: hop {hop * 1e6:.0f} us, {free * 8 / 1e9:.2f} Gbit/s where not limited, shares of a set rate {sorted(shares)}"
+        f"  hop {hop * 1e6:.0f} us (ping {ping_hop * 1e6:.0f}), gang {overhead * 1e3:.1f} ms, share {share:.3f} (ping {shares}), free {free * 8e-9:.2f} Gbit/s"
     )
     return [
         _fact("inline.hop", hop, "s", 0.7 * hop, 1.5 * hop),
-        _fact("inline.efficiency", statistics.fmean(shares), "1", min(shares), min(1.0, max(shares))),
+        _fact("inline.efficiency", share, "1", min(share, *shares), max(share, *shares)),
+        _fact("lab-cpu.gang_overhead", overhead, "s", 0.6 * overhead, 1.5 * overhead),
         _fact("lab-shared-memory.bandwidth", free, "B/s", 0.5 * free, 1.5 * free),
     ]
+
+
+def _shaped(rate_mbit: float, hop: float, share: float, free: float) -> Link:
+    """A link of the lab: shaped to a rate, with the bucket that it is shaped with; or free."""
+    if not rate_mbit:
+        return Link(hop=hop, bytes_per_s=free, allreduce_floor=None, per_gpu=False)
+    words = shaping(rate_mbit * 1e6)
+    burst = float(words[words.index("burst") + 1].removesuffix("b"))
+    return Link(hop=hop, bytes_per_s=share * rate_mbit * 1e6 / 8, allreduce_floor=None, per_gpu=False, burst=burst)
 
 
 def _fact(name: str, value: float, unit: str, low: float | None, high: float | None) -> dict[str, Any]:
@@ -131,11 +167,10 @@ def _fact(name: str, value: float, unit: str, low: float | None, high: float | N
 def lab_rates(facts: Path, rate_mbit: float) -> Rates:
     """The lab's core and its link at this rate; 0 is not limited."""
     book = load_facts(facts)
-    free = book.fabric("lab-shared-memory").bandwidth.value * 8 / 1e9
-    # A rate that is not limited is what was measured there, not a share of it.
-    share = book.fabric(InlineFabric(latency_us=1, bandwidth_gbit_per_s=1)).efficiency.value
-    far = InlineFabric(latency_us=1, bandwidth_gbit_per_s=rate_mbit / 1e3 if rate_mbit else free / share)
-    return rates(book.gpu("lab-cpu"), book.fabric(far), FLOAT32, "expected")
+    link = book.fabric(InlineFabric(latency_us=1, bandwidth_gbit_per_s=1))
+    base = rates(book.gpu("lab-cpu"), None, FLOAT32, "expected")
+    free = book.fabric("lab-shared-memory").bandwidth.value
+    return replace(base, far=_shaped(rate_mbit, link.hop.value, link.efficiency.value, free))
 
 
 def kv_capacity(model: str, layout: Layout) -> int:

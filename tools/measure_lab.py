@@ -2,12 +2,14 @@
 """Predictions against real vLLM on the lab: calibrate, predict (and commit), then measure. Needs Linux, two cores, and root for steady figures.
 
     python tools/measure_lab.py calibrate   # one rank's steps and the link, as facts      -> results/lab/calibration.json, facts.json
+    python tools/measure_lab.py fit         # the facts again, from the same calibration
     python tools/measure_lab.py predict     # every cell, setting and bubble, from those   -> results/lab/predicted.json
     git commit results/lab                  # frozen: what is measured comes after
     python tools/measure_lab.py measure     # the same, with real engines                  -> results/lab/measured.json
     make accuracy                           # both, side by side                           -> docs/accuracy.md
 
-Only single steps of one rank and a ping over the link are fitted; no load and no layout of several ranks is.
+Fitted are single steps of one rank, a ping over the link, and single steps of two ranks of a third model (what a gang costs beside its
+work); no load is fitted, and no layout of several ranks of the models that are predicted.
 """
 
 from __future__ import annotations
@@ -95,8 +97,8 @@ def start(lab: Lab, model: str, tensor: int, pipeline: int, directory: Path) -> 
 
 
 def calibrate(directory: Path) -> None:
-    """One rank's steps of both models, and the link between two hosts."""
-    document: dict[str, Any] = conditions() | {"points": [], "ping": []}
+    """One rank's steps of both models, the link between two hosts, and two ranks of a third model."""
+    document: dict[str, Any] = conditions() | {"points": [], "ping": [], "gangs": []}
     with Lab(2) as lab:
         for rate in PING_RATES:
             lab.rate(rate or None)
@@ -124,6 +126,27 @@ def calibrate(directory: Path) -> None:
                         {"model": model, "phase": "decode", "batch": batch, "new_tokens": 1, **found}
                     )
             print(f"{model}: {len(document['points'])} points", flush=True)
+        # What several ranks cost beside their work: from a model that is not among those predicted.
+        for tensor, pipeline in ((2, 1), (1, 2)):
+            with start(lab, "small", tensor, pipeline, directory) as engine:
+                for rate in PING_RATES:
+                    lab.rate(rate or None)
+                    where = {"model": "small", "tensor": tensor, "pipeline": pipeline, "rate_mbit": rate}
+                    found = engine.order("decode", batch=1, prompt=32)
+                    document["gangs"].append({**where, "phase": "decode", "batch": 1, "new_tokens": 1, **found})
+                    for tokens in (16, 32, 64, 128):
+                        found = engine.order("prefill", batch=1, tokens=tokens)
+                        document["gangs"].append(
+                            {
+                                **where,
+                                "phase": "prefill",
+                                "batch": 1,
+                                "context_tokens": 0,
+                                "new_tokens": tokens,
+                                **found,
+                            }
+                        )
+            lab.rate(None)
     write("calibration.json", document)
     write("facts.json", fit(document))
 
@@ -187,7 +210,7 @@ def one_of(lab: Lab, engine: Engine, item: Cell | Bubble, document: dict[str, An
 def main() -> None:
     """Which step."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("step", choices=["calibrate", "predict", "measure"])
+    ask.add_argument("step", choices=["calibrate", "fit", "predict", "measure"])
     ask.add_argument("--repeats", type=int, default=2)
     ask.add_argument(
         "--only",
@@ -199,6 +222,8 @@ def main() -> None:
     print(f"logs in {directory}", file=sys.stderr)
     if args.step == "calibrate":
         calibrate(directory)
+    elif args.step == "fit":
+        write("facts.json", fit(json.loads((RESULTS / "calibration.json").read_text())))
     elif args.step == "predict":
         predict()
     else:

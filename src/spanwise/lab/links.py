@@ -18,9 +18,8 @@ def _network(state: LabState, target: int, *command: str) -> str:
         LabError: It failed.
     """
     user = ["--user", "--preserve-credentials"] if state.isolation == "userns" else []
-    done = subprocess.run(
-        ["nsenter", f"--target={target}", *user, "--net", "--", *command], capture_output=True, text=True, check=False
-    )
+    entered = ["nsenter", f"--target={target}", *user, "--net", "--", *command]
+    done = subprocess.run(entered, capture_output=True, text=True, check=False)
     if done.returncode:
         raise LabError(
             f"cannot reach the lab's links: {done.stderr.strip()[:300]}",

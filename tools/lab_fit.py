@@ -199,6 +199,8 @@ def predict_cell(cell: Cell, facts: Path) -> dict[str, float]:
         "mean_ttft_ms": round(seen.mean_ttft_s() * 1e3, 2),
         "mean_tpot_ms": round(seen.mean_tpot_s() * 1e3, 3),
         "kv_capacity_tokens": capacity,
+        # More requests than this at once find no room for their prompts in the token budget: the saturation point.
+        "slots": min(MAX_SEQUENCES, capacity // (cell.prompt + cell.output), round(BATCHED_TOKENS / (1 + cell.prompt / cell.output), 1)),
     }
 
 

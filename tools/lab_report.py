@@ -92,7 +92,7 @@ def settings(cells: dict[str, Seen]) -> dict[tuple[float, int], dict[tuple[int, 
             continue
         if layout == (1, 1):
             alone[cell["prompt"], cell["output"], cell["concurrency"]] = seen
-        elif cell.get("choice"):
+        else:
             found.setdefault((cell["rate"], cell["concurrency"]), {})[layout] = seen
     for key, layouts in found.items():
         cell = next(iter(layouts.values())).cell

@@ -72,7 +72,10 @@ LOOPS = {
     "large": [(1024, 128, 16, 48), (512, 128, 32, 96), (2048, 256, 8, 24)],
 }
 # input tokens, output tokens, requests per second, requests
-OPEN = {"small": [(1024, 128, 12.0, 160), (1024, 128, 22.0, 240)], "large": [(1024, 128, 3.0, 60)]}
+OPEN = {
+    "small": [(1024, 128, 6.0, 120), (1024, 128, 12.0, 240), (256, 128, 20.0, 300)],
+    "large": [(1024, 128, 3.0, 60)],
+}
 
 
 def config_of(name: str) -> dict[str, Any]:

@@ -259,15 +259,13 @@ class Judge:
         return memory.fits and memory.kv_capacity_tokens >= self.question.max_model_len
 
     def requests_per_s(self, candidate: Candidate) -> float:
-        """Requests per second of all replicas together.
+        """Requests per second of all replicas together."""
+        return 0.0 if candidate.service is None else candidate.service.requests_per_s * self.busy(candidate.replicas)
 
-        A closed loop that does not divide evenly keeps some replicas less busy than the fullest, which is the one that was judged.
-        """
-        if candidate.service is None:
-            return 0.0
-        loop, replicas = self.question.workload.concurrency, candidate.replicas
-        share = 1.0 if loop is None else loop / (replicas * -(-loop // replicas))
-        return candidate.service.requests_per_s * replicas * share
+    def busy(self, replicas: int) -> float:
+        """How many replicas are as busy as the fullest, which is the one that is judged: a closed loop may not divide evenly."""
+        loop = self.question.workload.concurrency
+        return float(replicas) if loop is None else loop / -(-loop // replicas)
 
     def _fewest(self, layout: Layout, batched_tokens: int) -> int:
         """Replicas below which the load is certainly not carried."""

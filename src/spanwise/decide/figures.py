@@ -57,6 +57,7 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         cases.append(judge.serve(cut, memory, candidate.batched_tokens, candidate.replicas, used))
     expected = cases[0]
     count, out = candidate.replicas, question.workload.output_tokens
+    busy = judge.busy(count)
 
     def spread(values: list[float | None], scale: float) -> tuple[float, float] | None:
         known = [value * scale for value in values if value is not None]
@@ -67,8 +68,8 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         "ttft_p95_ms": spread([item.ttft_p95_s for item in cases], 1e3),
         "tpot_ms": spread([item.tpot_s for item in cases], 1e3),
         "tpot_p95_ms": spread([item.tpot_p95_s for item in cases], 1e3),
-        "output_tokens_per_s": spread([item.requests_per_s for item in cases], count * out),
-        "requests_per_s": spread([item.requests_per_s for item in cases], count),
+        "output_tokens_per_s": spread([item.requests_per_s for item in cases], busy * out),
+        "requests_per_s": spread([item.requests_per_s for item in cases], busy),
         "max_requests_per_s": spread([item.max_requests_per_s for item in cases], count),
     }
     caveats = list(question.model.caveats)
@@ -93,17 +94,17 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         ttft_p95_ms=None if expected.ttft_p95_s is None else expected.ttft_p95_s * 1e3,
         tpot_ms=expected.tpot_s * 1e3,
         tpot_p95_ms=expected.tpot_p95_s * 1e3,
-        output_tokens_per_s=expected.requests_per_s * count * out,
-        requests_per_s=expected.requests_per_s * count,
+        output_tokens_per_s=expected.requests_per_s * busy * out,
+        requests_per_s=expected.requests_per_s * busy,
         max_requests_per_s=expected.max_requests_per_s * count,
-        concurrency=expected.in_flight * count,
+        concurrency=expected.in_flight * busy,
         steady_ttft_ms=None if expected.steady_ttft_s is None else expected.steady_ttft_s * 1e3,
         steady_tpot_ms=None if expected.steady_tpot_s is None else expected.steady_tpot_s * 1e3,
         preemptions=expected.preemptions * count,
         cost_per_hour=price,
         cost_per_million_output_tokens=None
         if price is None
-        else price / 3600 / (expected.requests_per_s * count * out) * 1e6,
+        else price / 3600 / (expected.requests_per_s * busy * out) * 1e6,
         uncertainty={key: value for key, value in ranges.items() if value is not None},
         caveats=tuple(caveats),
     )

@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings
 
-from spanwise.decide import Verdict
+from spanwise.decide import PinnedLayout, Verdict
 from spanwise.decide.candidates import Judge
 from spanwise.decide.pareto import MOST_POINTS, aims, dominates, front, judged, points
 from tests.unit.decide.asking import LLAMA_8B, LLAMA_70B, ask, codes
@@ -87,6 +87,15 @@ def test_a_loop_that_does_not_divide_evenly_is_not_counted_twice():
     for point in verdict.pareto:
         # Five requests at once, each lasting at least its tokens: no layout answers more than that.
         assert point.requests_per_s <= 5 / (255 * point.tpot_ms / 1e3) * 1.05
+
+
+def test_the_choice_has_the_figures_that_are_predicted_also_in_an_uneven_loop():
+    pinned = PinnedLayout(tensor_parallel_size=1, pipeline_parallel_size=1, replicas=4)
+    verdict = ask(LLAMA_8B, per_node=4, nodes=1, fabric=None, concurrency=5, pinned=pinned)
+    chosen = [point for point in verdict.pareto if point.chosen]
+    assert verdict.predicted.concurrency <= 5.0
+    assert all(point.requests_per_s == verdict.predicted.requests_per_s for point in chosen)
+    assert chosen or "not_on_pareto_front" in codes(verdict)
 
 
 def test_infeasible_has_no_front():

@@ -99,46 +99,50 @@ def config_of(name: str) -> dict[str, Any]:
 class Bench:
     """One engine and the measurements on it."""
 
-    def __init__(self, config: dict[str, Any], dtype: str) -> None:
+    def __init__(self, config: dict[str, Any], precision: str, **options: Any) -> None:
+        """Start it; ``options`` are vLLM's own and go before those of the measurements on GPUs."""
         from vllm import LLM, SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         directory = Path(tempfile.mkdtemp())
         (directory / "config.json").write_text(json.dumps(config))
         started = time.perf_counter()
-        self.llm = LLM(
-            model=str(directory),
-            load_format="dummy",
-            skip_tokenizer_init=True,
-            max_model_len=MAX_MODEL_LEN,
-            gpu_memory_utilization=UTILIZATION,
-            max_num_batched_tokens=BATCHED_TOKENS,
-            enable_prefix_caching=False,
-            disable_log_stats=True,
-            quantization="fp8" if dtype == "fp8" else None,
-        )
+        usual = {
+            "model": str(directory),
+            "load_format": "dummy",
+            "skip_tokenizer_init": True,
+            "max_model_len": MAX_MODEL_LEN,
+            "gpu_memory_utilization": UTILIZATION,
+            "max_num_batched_tokens": BATCHED_TOKENS,
+            "enable_prefix_caching": False,
+            "disable_log_stats": True,
+            "quantization": "fp8" if precision == "fp8" else None,
+        }
+        self.llm = LLM(**usual | options)
         self.init_s = time.perf_counter() - started
         self.engine = self.llm.llm_engine
         cache = self.engine.vllm_config.cache_config
         self.kv_capacity_tokens = int(cache.num_gpu_blocks * cache.block_size)
         self.max_num_seqs = int(self.engine.vllm_config.scheduler_config.max_num_seqs)
+        self.batched_tokens = int(self.engine.vllm_config.scheduler_config.max_num_batched_tokens)
+        self._vocabulary = min(VOCABULARY, int(config["vocab_size"]))
         self._params, self._delta = SamplingParams, RequestOutputKind.DELTA
         self._random, self._next = random.Random(7), 0
 
     def add(self, prompt: int, output: int) -> str:
         """Queue a request of random tokens; its id."""
         self._next += 1
-        tokens = [self._random.randrange(10, VOCABULARY) for _ in range(prompt)]
+        tokens = [self._random.randrange(10, self._vocabulary) for _ in range(prompt)]
         params = self._params(
             temperature=0.0, ignore_eos=True, max_tokens=output, detokenize=False, output_kind=self._delta
         )
         self.engine.add_request(str(self._next), {"prompt_token_ids": tokens}, params)
         return str(self._next)
 
-    def prefill(self, batch: int, tokens: int) -> list[float]:
+    def prefill(self, batch: int, tokens: int, repeats: int = PREFILL_REPEATS) -> list[float]:
         """Milliseconds until ``batch`` prompts of ``tokens`` tokens have their first token."""
         times = []
-        for index in range(PREFILL_REPEATS + 1):
+        for index in range(repeats + 1):
             for _ in range(batch):
                 self.add(tokens, 1)
             started = time.perf_counter()
@@ -148,10 +152,12 @@ class Bench:
                 times.append((time.perf_counter() - started) * 1e3)
         return times
 
-    def decode(self, batch: int, prompt: int) -> tuple[float, list[float]]:
+    def decode(
+        self, batch: int, prompt: int, windows: int = WINDOWS, window: int = WINDOW_TOKENS
+    ) -> tuple[float, list[float]]:
         """Mean context, and milliseconds per token in each window, with ``batch`` requests running."""
-        chunks = -(-batch * prompt // BATCHED_TOKENS)
-        output = chunks + WINDOWS * WINDOW_TOKENS + 24
+        chunks = -(-batch * prompt // self.batched_tokens)
+        output = chunks + windows * window + 24
         ids = [self.add(prompt, output) for _ in range(batch)]
         have = dict.fromkeys(ids, 0)
 
@@ -164,11 +170,11 @@ class Bench:
         last = ids[-1]
         while have[last] < 8:
             step()
-        context = prompt + sum(have.values()) / batch + WINDOWS * WINDOW_TOKENS / 2
+        context = prompt + sum(have.values()) / batch + windows * window / 2
         times = []
-        for _ in range(WINDOWS):
+        for _ in range(windows):
             first, started = have[last], time.perf_counter()
-            while have[last] < first + WINDOW_TOKENS:
+            while have[last] < first + window:
                 step()
             times.append((time.perf_counter() - started) * 1e3 / (have[last] - first))
         self.engine.abort_request(ids)

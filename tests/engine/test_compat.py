@@ -65,6 +65,21 @@ def test_platform_contract() -> None:
     assert CpuPlatform.get_device_communicator_cls().endswith("cpu_communicator.CpuCommunicator")
 
 
+def test_the_labs_engine_rests_where_upstream_spins() -> None:
+    ask = "from vllm.distributed.device_communicators import shm_broadcast as b; print(b.sched_yield.__module__)"
+    rank = f"import vllm.v1.worker.cpu_worker; {ask}"
+    assert _python(rank, SPANWISE_LAB_ENGINE="cpu") == "spanwise.serve.compat"
+    assert _python(rank) == "vllm.distributed.utils", "nobody else's engine is touched"
+    core = f"from vllm.platforms import current_platform as p; p.ray_noset_device_env_vars; {ask}"
+    assert _python(core, SPANWISE_LAB_ENGINE="cpu") == "spanwise.serve.compat"
+    from vllm.distributed.device_communicators import shm_broadcast
+    from vllm.v1.executor import ray_executor_v2
+
+    assert "sched_yield()" in inspect.getsource(shm_broadcast.SpinCondition.wait)
+    source = inspect.getsource(ray_executor_v2.RayExecutorV2)
+    assert "current_platform.ray_noset_device_env_vars" in source, "the engine core no longer asks the platform here"
+
+
 def test_communicator_contract() -> None:
     from vllm.distributed.device_communicators.cpu_communicator import CpuCommunicator, _CPUSHMDistributed
 

@@ -110,6 +110,51 @@ def test_link_rate_is_the_one_asked_for(spanwise: CommandLine) -> None:
     assert status["link_bytes"]["host-1"]["sent"] > 20_000_000
 
 
+def test_small_messages_are_shaped_too_and_the_rate_can_change_while_the_lab_runs(spanwise: CommandLine) -> None:
+    assert spanwise("lab", "up", "--rate", "100mbit", timeout_s=UP_HANG_S).code == 0
+    fast = _message_s(spanwise)
+    changed = spanwise("lab", "rate", "10mbit", "--json")
+    assert changed.code == 0, changed.err
+    assert changed.document["spec"]["rate_bit_per_s"] == 10e6
+    assert spanwise("lab", "status", "--json").document["spec"]["rate_bit_per_s"] == 10e6
+    slow = _message_s(spanwise)
+    # 50 kB after a pause: 40 ms at 10 Mbit/s, 4 ms at 100. A bucket that fills during the pause would let them pass at once.
+    assert slow > 0.035, slow
+    assert 0.0035 < fast < slow / 2, fast
+    assert spanwise("lab", "rate", "unlimited").code == 0
+    assert _message_s(spanwise) < fast
+    refused = spanwise("lab", "rate", "quick")
+    assert refused.code == 2
+    assert "100mbit" in refused.err
+
+
+def _message_s(spanwise: CommandLine) -> float:
+    """Seconds that a message of 50 kB takes on a link that was idle, the least of several."""
+    server = spanwise.popen("lab", "exec", "host-2", "python", "-c", _ANSWERER)
+    assert server.stdout is not None
+    assert server.stdout.readline().strip() == "ready"
+    sent = spanwise("lab", "exec", "host-1", "python", "-c", _ASKER)
+    server.communicate(timeout=30)
+    return float(sent.out)
+
+
+_ANSWERER = """
+import socket
+s = socket.create_server(("10.77.0.2", 5002)); print("ready", flush=True)
+c, _ = s.accept(); n = 0
+while b := c.recv(1 << 20):
+    n += len(b)
+    if n % 50_000 == 0: c.sendall(b"x")
+"""
+_ASKER = """
+import socket, time
+c = socket.create_connection(("10.77.0.2", 5002)); c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1); least = 9.0
+for _ in range(8):
+    time.sleep(0.05); t = time.monotonic(); c.sendall(bytes(50_000)); c.recv(1); least = min(least, time.monotonic() - t)
+print(least)
+"""
+
+
 _SINK = """
 import socket
 s = socket.create_server(("10.77.0.2", 5001)); print("ready", flush=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spanwise.cli import frame
+from spanwise.errors import InputError
 
 if TYPE_CHECKING:
     from spanwise.decide.types import Failure, Predicted, Verdict
@@ -15,10 +16,16 @@ if TYPE_CHECKING:
 
 def decide(
     intent_file: Annotated[
-        str, typer.Argument(metavar="INTENT.yaml", help="What is asked: model, hardware, workload.")
-    ],
+        str | None, typer.Argument(metavar="INTENT.yaml", help="What is asked: model, hardware, workload.")
+    ] = None,
     facts: Annotated[
         str | None, typer.Option("--facts", help="Facts that beat the catalogue (spanwise.facts/1).")
+    ] = None,
+    tensor_parallel_size: Annotated[int | None, typer.Option(min=1, help="Insist on this size.")] = None,
+    pipeline_parallel_size: Annotated[int | None, typer.Option(min=1, help="Insist on this size.")] = None,
+    replicas: Annotated[int | None, typer.Option(min=1, help="Insist on this number.")] = None,
+    explain: Annotated[
+        str | None, typer.Option("--explain", metavar="CODE", help="Say what a code in a verdict means, and stop.")
     ] = None,
     as_json: frame.JsonFlag = False,
 ) -> None:
@@ -27,9 +34,17 @@ def decide(
     Example: spanwise decide examples/llama-3-70b-10gbe.yaml
     """
     frame.wants_json(as_json)
+    if explain is not None:
+        _explain(explain, as_json=as_json)
+        return
+    if intent_file is None:
+        raise InputError(
+            "INTENT.yaml is missing", where="spanwise decide", remedy="name an intent file, or `-` for standard input"
+        )
     from pathlib import Path
 
     from spanwise.checkpoints.resolve import resolve_config
+    from spanwise.decide import PinnedLayout
     from spanwise.decide import decide as judge
     from spanwise.facts.architectures import model_facts
     from spanwise.facts.book import load_facts
@@ -38,11 +53,28 @@ def decide(
     intent = load_intent(intent_file)
     book = load_facts(facts)
     found = resolve_config(intent.model, intent.revision, base=Path(intent_file).parent)
-    verdict = judge(intent, model_facts(found.config, name=intent.model), book)
+    pinned = PinnedLayout(
+        tensor_parallel_size=tensor_parallel_size, pipeline_parallel_size=pipeline_parallel_size, replicas=replicas
+    )
+    verdict = judge(intent, model_facts(found.config, name=intent.model), book, pinned=pinned)
     if as_json:
         frame.print_json(verdict.as_json())
     else:
         frame.echo(show(intent, verdict, found.source))
+
+
+def _explain(code: str, *, as_json: bool) -> None:
+    from spanwise.decide.codes import MEANINGS
+
+    if code not in MEANINGS:
+        raise InputError(
+            f"no verdict has the code {code[:80]!r}", where="--explain", remedy=f"one of {', '.join(MEANINGS)}"
+        )
+    page = f"docs/verdicts/{code}.md"
+    if as_json:
+        frame.print_json({"code": code, "meaning": MEANINGS[code], "page": page})
+    else:
+        frame.echo(f"{MEANINGS[code]}\nFormula, sources and an example: {page}")
 
 
 _HEADLINES = {
@@ -163,6 +195,7 @@ def _front(verdict: Verdict) -> list[str]:
         layout = f"{point.tensor_parallel_size} x {point.pipeline_parallel_size} x {point.replicas}"
         notes = ["chosen"] if point.chosen else []
         notes += [f"{point.nodes_per_replica} nodes each"] if point.nodes_per_replica > 1 else []
+        notes += ["+".join(map(str, point.uneven_stage_layers)) + " layers"] if point.uneven_stage_layers else []
         notes += [] if point.keeps_objectives else ["misses what is asked"]
         ttft = "grows" if point.ttft_ms is None else f"{point.ttft_ms:.4g}"
         cost = "" if point.cost_per_hour is None else f"{point.cost_per_hour:.4g}"

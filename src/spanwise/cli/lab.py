@@ -111,6 +111,28 @@ def down(as_json: JsonFlag = False) -> None:
     frame.note(f"lab of {len(was.hosts)} hosts is down" if was else "no lab was up")
 
 
+@app.command(cls=PlainCommand)
+def rate(
+    rate: Annotated[str, typer.Argument(metavar="RATE", help="100mbit, 1gbit, or 'unlimited'.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Give every link of the running lab another rate, in both directions; what is served goes on.
+
+    Example: spanwise lab rate 20mbit
+    """
+    frame.wants_json(as_json)
+    from spanwise.lab import state as state_file
+    from spanwise.lab.isolation import require_linux
+    from spanwise.lab.links import set_rate
+    from spanwise.lab.spec import parse_rate
+
+    require_linux()
+    bits = None if rate == "unlimited" else parse_rate(rate, key="RATE")
+    state = set_rate(_the_lab(), bits)
+    state_file.write(state)
+    _show(state, as_json)
+
+
 @app.command(
     "exec",
     cls=PlainCommand,
@@ -178,7 +200,7 @@ def _the_lab() -> LabState:
 
 
 def _show(state: LabState, as_json: bool) -> None:
-    from spanwise.lab.enter import link_bytes
+    from spanwise.lab.links import link_bytes
 
     links = link_bytes(state)
     if as_json:

@@ -14,6 +14,7 @@ from spanwise.estimate.layout import Layout, fits_nodes, valid_tensor_parallel
 from spanwise.facts.dtypes import weight_format
 
 if TYPE_CHECKING:
+    from spanwise.decide.codes import RejectedCode
     from spanwise.facts.book import FactBook, GpuFacts
 
 
@@ -42,7 +43,7 @@ def _entry(
     candidate: Candidate,
     *,
     role: str,
-    code: str,
+    code: RejectedCode,
     text: str,
     values: dict[str, Any] | None = None,
     gpu: str | None = None,
@@ -103,18 +104,18 @@ def _nearness(candidate: Candidate) -> tuple[float, ...]:
 def _smaller_gpu(judge: Judge, book: FactBook) -> list[Rejected]:
     held = judge.question.gpu
     smaller = [
-        gpu for gpu in book.larger_gpus(0) if gpu.memory.value < held.memory.value and not gpu.name.startswith("lab-")
+        gpu
+        for gpu in book.larger_gpus(0, held.vendor)
+        if gpu.memory.value < held.memory.value and not gpu.name.startswith("lab-")
     ]
     if not smaller:
         return []
     other = Judge(_on(judge.question, smaller[-1]))
     candidate = other.judge(Layout(1, 1, 1), 1)
     short = shortfall(other, candidate)
+    code: RejectedCode = "smaller_gpu_would_do"
     if short is None:
-        code, text = (
-            "smaller_gpu_would_do",
-            f"one {smaller[-1].name} would do what is asked; it is not what the intent names",
-        )
+        text = f"one {smaller[-1].name} would do what is asked; it is not what the intent names"
     else:
         code, text = short.code, f"on one {smaller[-1].name}: {short.text}"
     return [
@@ -161,13 +162,14 @@ def _larger(judge: Judge, best: Candidate) -> list[Rejected]:
         f"with {gpus(candidate.layout.world_size)} per replica instead of {best.layout.world_size}"
     )
     crosses = candidate.layout.nodes > 1 and best.layout.nodes == 1
+    code: RejectedCode
     if best.tier == 0:
         code = "not_needed" if faster else ("slower_across_nodes" if crosses else "slower")
         text += "; what is asked is met without it" if faster else "; it costs more and is slower"
     else:
         short = shortfall(other, candidate)
-        code = "does_not_help" if short is None else short.code
-        text = text if short is None else short.text
+        code = "larger_would_do" if short is None else short.code
+        text = f"{text}; it would do what is asked" if short is None else short.text
     return [_entry(other, candidate, role="nearest_larger", code=code, text=text)]
 
 
@@ -188,6 +190,7 @@ def _over_nodes(judge: Judge, best: Candidate) -> list[Rejected]:
         f"saves {compared.gain_s * 1e3:.1f} ms (batch {batch:.0f}); step {ms(compared.across_step_s)} against "
         f"{ms(compared.inside_step_s)} with {name_of(inside)}"
     )
+    code: RejectedCode
     if not compared.gains:
         code = "tensor_parallel_crosses_slow_fabric"
         text = f"{name_of(across)} over {fabric}: {figures}"
@@ -195,7 +198,7 @@ def _over_nodes(judge: Judge, best: Candidate) -> list[Rejected]:
         code, text = "not_needed", f"{name_of(across)} over {fabric} is faster, not needed: {figures}"
     else:
         short = shortfall(judge, candidate)
-        code = "does_not_help" if short is None else short.code
+        code = "larger_would_do" if short is None else short.code
         text = f"{name_of(across)} over {fabric}: {figures}"
     return [
         _entry(judge, candidate, role="tensor_parallel_across_nodes", code=code, text=text, values=compared.values())
@@ -242,7 +245,7 @@ def one_larger_gpu(judge: Judge, book: FactBook) -> tuple[Judge, Candidate] | No
     """The smallest catalogue GPU that holds the model whole and, one per GPU at hand, carries the load."""
     question = judge.question
     fallback = None
-    for gpu in book.larger_gpus(question.gpu.memory.value):
+    for gpu in book.larger_gpus(question.gpu.memory.value, question.gpu.vendor):
         other = Judge(_on(question, gpu, gpus_per_node=question.gpus_per_node, nodes=question.nodes))
         candidate = other.judge(Layout(1, 1, question.gpus_per_node))
         if candidate.tier == 0:
@@ -282,7 +285,13 @@ def _fewer_bits(judge: Judge, best: Candidate | None) -> list[Rejected]:
         how = "vLLM makes it while loading" if fewer.on_the_fly else "needs a checkpoint in that format"
         if name == "fp8" and question.gpu.fp8_flops is None:
             how += f"; {question.gpu.name} has no fp8 units, so it saves memory only"
-        instead = "" if best is None else f" instead of {best.gpus}"
+        instead = (
+            ""
+            if best is None
+            else " as now, but more of what is asked"
+            if candidate.gpus == best.gpus
+            else f" instead of {best.gpus}"
+        )
         text = f"{name}: {name_of(candidate.layout, candidate.replicas)}, {gpus(candidate.gpus)}{instead}; {how}. "
         text += "Check the quality"
         return [_entry(other, candidate, role="fewer_bits", code="fewer_bits", text=text)]

@@ -9,6 +9,7 @@ from spanwise.estimate.rates import CASES, rates
 
 if TYPE_CHECKING:
     from spanwise.decide.candidates import Candidate, Judge, Question
+    from spanwise.decide.codes import CaveatCode
     from spanwise.estimate.serving import Service
     from spanwise.facts.book import GpuFacts
     from spanwise.facts.fact import Fact
@@ -72,21 +73,38 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         "requests_per_s": spread([item.requests_per_s for item in cases], busy),
         "max_requests_per_s": spread([item.max_requests_per_s for item in cases], count),
     }
-    caveats = list(question.model.caveats)
+    caveats = [_caveat("model_is_approximated", said) for said in question.model.caveats]
     if any(fact.kind == "assumption" for fact in question.gpu.engine["sixteen"].values()):
         caveats.append(
-            f"the engine's efficiency was measured on one H200 and one H100; on {question.gpu.name} it is an assumption"
+            _caveat(
+                "engine_not_measured_on_this_gpu",
+                "the engine's efficiency was measured on one H200 and one H100; "
+                f"on {question.gpu.name} it is an assumption",
+            )
         )
     if question.workload.concurrency is not None:
         caveats.append(
-            "a closed loop's figures count three rounds with their first burst; steady_* leave the burst out"
+            _caveat(
+                "closed_loop_counts_first_burst",
+                "a closed loop's figures count three rounds with their first burst; steady_* leave the burst out",
+            )
         )
     if candidate.layout.world_size > 1:
-        caveats.append("no layout of several GPUs has been measured yet; collectives follow NCCL's model")
+        caveats.append(
+            _caveat(
+                "several_gpus_not_measured",
+                "no layout of several GPUs has been measured yet; collectives follow NCCL's model",
+            )
+        )
     if any(not item.sustained for item in cases[1:]) and expected.sustained:
-        caveats.append("in the worst case of the range the load is not sustained")
+        caveats.append(_caveat("worst_case_not_sustained", "in the worst case of the range the load is not sustained"))
     if not expected.sustained:
-        caveats.append("the load is above the saturation point less a tenth: the queue grows, or is long")
+        caveats.append(
+            _caveat(
+                "load_near_saturation",
+                "the load is above the saturation point less a tenth: the queue grows, or is long",
+            )
+        )
     per_gpu = question.prices.get(question.gpu.name)
     price = None if per_gpu is None else per_gpu * candidate.gpus
     return Predicted(
@@ -108,6 +126,10 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         uncertainty={key: value for key, value in ranges.items() if value is not None},
         caveats=tuple(caveats),
     )
+
+
+def _caveat(code: CaveatCode, text: str) -> str:
+    return f"{code}: {text}"
 
 
 def used_facts(question: Question) -> tuple[Fact, ...]:

@@ -15,6 +15,8 @@ from spanwise.decide.words import name_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from spanwise.decide.codes import FlipCode
+
 # How far each quantity is followed: up to 64 times more or less.
 _FACTORS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 # A search over many GPUs is followed less finely, to keep a verdict within its second.
@@ -85,7 +87,7 @@ def _context(judge: Judge, best: Candidate | None, factors: tuple[float, ...]) -
 
 def _load(
     judge: Judge,
-    what: str,
+    what: FlipCode,
     base: float,
     change: Callable[[float], Question],
     *,

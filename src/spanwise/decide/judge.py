@@ -336,7 +336,7 @@ def _forced(judge: Judge, best: Candidate | None, pinned: PinnedLayout, book: Fa
     sizes_of_best = None if best is None else replace(best.layout, partition=None)
     same = best is not None and (sizes_of_best, best.replicas) == (layout, replicas)
     if best is not None and not same:
-        do = "does" if best.layout.world_size == 1 and best.replicas == 1 else "do"
+        do = "does" if best.replicas == 1 else "do"
         reasons.append(
             Reason(
                 code="smaller_span_is_enough" if best.gpus < candidate.gpus else "another_layout_is_better",

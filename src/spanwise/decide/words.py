@@ -79,7 +79,7 @@ def shortfall(judge: Judge, candidate: Candidate) -> Reason | None:
     if service is None:
         return Reason(
             code="spares_leave_no_replica",
-            text=f"{what}: {question.spares} spare replicas leave none to serve",
+            text=f"{what}: {question.spares} spare replica{'s leave' if question.spares > 1 else ' leaves'} none to serve",
             values={"spares": question.spares},
         )
     if candidate.tier == 2:

@@ -18,11 +18,21 @@ if TYPE_CHECKING:
 
 def all_reduce_s(rates: Rates, layout: Layout, size_bytes: float) -> float:
     """One all-reduce of ``size_bytes`` over the tensor-parallel group; infinite where a link is missing."""
+    return _ring_s(rates, layout, size_bytes, rounds=2)
+
+
+def all_gather_s(rates: Rates, layout: Layout, size_bytes: float) -> float:
+    """One all-gather that leaves ``size_bytes`` on every rank: half an all-reduce."""
+    return _ring_s(rates, layout, size_bytes, rounds=1)
+
+
+def _ring_s(rates: Rates, layout: Layout, size_bytes: float, *, rounds: int) -> float:
+    """``rounds`` times round the ring, each a hop and a share of the bytes to every other rank."""
     ranks, nodes = layout.tensor_parallel_size, layout.nodes_per_stage
     if ranks == 1:
         return 0.0
-    steps, crossings = 2 * (ranks - 1), 2 * (nodes - 1)
-    moved = 2 * (ranks - 1) / ranks * size_bytes
+    steps, crossings = rounds * (ranks - 1), rounds * (nodes - 1)
+    moved = rounds * (ranks - 1) / ranks * size_bytes
     near, far = rates.near, rates.far
     if (near is None and ranks > nodes) or (far is None and nodes > 1):
         return math.inf
@@ -31,7 +41,7 @@ def all_reduce_s(rates: Rates, layout: Layout, size_bytes: float) -> float:
         if near is None:
             return math.inf
         ring = rates.collective_base + inside + moved / near.bytes_per_s
-        if near.allreduce_floor is None:
+        if near.allreduce_floor is None or rounds == 1:
             return ring
         return min(ring, near.allreduce_floor + moved / near.bytes_per_s)
     # The slowest link of the ring carries every byte; ports add up where each GPU has its own.

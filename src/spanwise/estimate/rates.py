@@ -49,6 +49,14 @@ class Rates:
     collective_base: float
     near: Link | None
     far: Link | None
+    async_scheduling: bool = True  # the engine plans a step while the last one runs (vLLM on GPUs)
+    shared_cores: int | None = (
+        None  # cores that all ranks share (hosts emulated on one machine), else each rank has its own
+    )
+
+    def turns(self, ranks: int) -> int:
+        """How many of ``ranks`` busy ranks a core serves, one after the other."""
+        return 1 if self.shared_cores is None else -(-ranks // self.shared_cores)
 
     def compute(self, tokens: float) -> float:
         """FLOP per second of linear layers with ``tokens`` tokens in the step."""
@@ -100,6 +108,8 @@ def rates(gpu: GpuFacts, far: LinkFacts | None, weights: WeightFormat, case: Cas
         collective_base=_COLLECTIVE_BASE_S[CASES.index(case)],
         near=None if gpu.link is None else link(gpu.link, case),
         far=None if far is None else link(far, case),
+        async_scheduling=gpu.cuda,
+        shared_cores=None if gpu.shared_cores is None else max(1, round(gpu.shared_cores.value)),
     )
 
 

@@ -118,23 +118,30 @@ class _Engine:
                 continue
             new = min(new, budget)
             need = -(-(request.computed + new) // BLOCK_TOKENS) - request.held
-            while need > self.blocks and self.running[-1] is not request and not self.running[-1].in_flight:
-                self._preempt(self.running.pop())
+            victim = None
+            while need > self.blocks and victim is not request:
+                victim = self.running.pop()
+                self._preempt(victim)
                 preempted = True
-            if need > self.blocks:
+            if victim is request:
                 break
             budget -= new
             self._plan(step, chunks, request, new, need)
+        stale: list[_Request] = []
         while self.waiting and budget > 0 and len(self.running) < self.max_sequences and not preempted:
             request = self.waiting[0]
+            if request.in_flight:
+                stale.append(self.waiting.popleft())
+                continue
             new = self._wanted(request, budget)
             need = -(-(request.computed + new) // BLOCK_TOKENS) - request.held
-            if need > self.blocks:
+            if -(-(request.prompt + request.made) // BLOCK_TOKENS) > self.blocks:
                 break
             self.waiting.popleft()
             self.running.append(request)
             budget -= new
             self._plan(step, chunks, request, new, need)
+        self.waiting.extendleft(reversed(stale))
         if not step.decodes and not chunks:
             return None
         decodes = len(step.decodes)
@@ -196,6 +203,7 @@ class _Engine:
             request.in_flight -= 1
         if over:
             self.running = [request for request in self.running if math.isnan(request.ended)]
+            self.waiting = deque(request for request in self.waiting if math.isnan(request.ended))
         return over
 
     def ready(self) -> bool:
@@ -234,7 +242,7 @@ def replay(  # noqa: PLR0912 - one loop, in the order of the scheduler it follow
     batched_tokens: int,
     max_sequences: int,
     requests: int,
-    async_scheduling: bool = True,
+    async_scheduling: bool | None = None,
     seed: int = _SEED,
 ) -> Seen:
     """Replay ``load`` on one replica: a closed loop at its concurrency, or Poisson arrivals at its rate.
@@ -247,11 +255,12 @@ def replay(  # noqa: PLR0912 - one loop, in the order of the scheduler it follow
         batched_tokens: vLLM's ``max_num_batched_tokens``.
         max_sequences: vLLM's ``max_num_seqs``.
         requests: How many.
-        async_scheduling: vLLM's own, for one stage: the next step is planned while the last one runs, so a new request waits for both.
+        async_scheduling: vLLM's own, for one stage: the next step is planned while the last one runs, so a new request waits for both;
+            None: as the engine of this hardware does.
         seed: Of the arrivals.
     """
     stages = len(cut.stages)
-    ahead = async_scheduling and stages == 1
+    ahead = (rates.async_scheduling if async_scheduling is None else async_scheduling) and stages == 1
     depth = 2 if ahead else stages
     engine = _Engine(max(1, kv_capacity_tokens // BLOCK_TOKENS), batched_tokens, max_sequences, ahead)
     concurrency = None if load.rate_per_s is not None else max(1, round(load.concurrency or 1))

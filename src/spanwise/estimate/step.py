@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spanwise.estimate.collectives import all_reduce_s, pipeline_hops_s
+from spanwise.estimate.collectives import all_gather_s, all_reduce_s, pipeline_hops_s
 from spanwise.estimate.layout import Layout, layer_runs, split_runs
 from spanwise.estimate.memory import kv_bytes_per_rank, layer_bytes_per_rank, vocab_bytes_per_rank
 
@@ -62,6 +62,7 @@ class Costs:
     kinds: tuple[_Kind, ...]
     stages: tuple[_Stage, ...]
     hidden_bytes: int
+    logit_bytes: int  # scores of one token over the whole vocabulary: every rank of a group holds a part, one needs all
     distinct: tuple[tuple[_Stage, int], ...]  # stages that are alike, and how many: each is timed once
     eight_bit: bool  # matrix products in fp8
 
@@ -115,7 +116,8 @@ def costs(model: ModelFacts, weights: WeightFormat, layout: Layout, runs: Runs |
         distinct[identity] = distinct.get(identity, 0) + 1
     hidden = model.hidden_size * weights.plain_bits // 8
     counted = tuple((stage, distinct[id(stage)]) for stage in alike.values())
-    return Costs(layout, tuple(kinds), tuple(stages), hidden, counted, weights.fp8_math)
+    logits = model.vocab_size * weights.plain_bits // 8
+    return Costs(layout, tuple(kinds), tuple(stages), hidden, logits, counted, weights.fp8_math)
 
 
 def _kind(layer: LayerFacts, weights: WeightFormat, tensor: int) -> _Kind:
@@ -172,6 +174,9 @@ def stepper(rates: Rates, cut: Costs) -> Stepper:
         A function of what a Work holds (decodes, context, chunks, finished) to what a StepTime holds (latency, bottleneck).
     """
     blend, layout, hidden_bytes, several = rates.blend, cut.layout, cut.hidden_bytes, len(cut.stages) > 1
+    # Ranks that share a core take turns; stages do too, where several steps are under way.
+    turns = rates.turns(layout.tensor_parallel_size)
+    waits = rates.turns(len(cut.stages) * layout.tensor_parallel_size) / turns
     rate_of, layer_overhead, per_byte = rates.compute, rates.layer_overhead, rates.activation_s_per_byte
     experts, kv, attention = rates.experts, rates.kv, rates.attention
     penalty_of = rates.mid_batch if cut.eight_bit else None
@@ -190,7 +195,7 @@ def stepper(rates: Rates, cut: Costs) -> Stepper:
         compute, size = rate_of(tokens), tokens * hidden_bytes
         reduce_s = all_reduce_s(rates, layout, size)
         # What every layer pays, whatever its kind.
-        each = layer_overhead + 2 * reduce_s + size * per_byte
+        each = layer_overhead + size * per_byte
         penalty = 1.0 if penalty_of is None else penalty_of(tokens)
         # Stages hold layers of the same few kinds, so each kind is timed once, not once per stage.
         layer_s = []
@@ -201,24 +206,26 @@ def stepper(rates: Rates, cut: Costs) -> Stepper:
                 touched = 1.0 - (1.0 - kind.visited) ** tokens
                 linear += _blend(expert_s * touched, kind.expert_flops * tokens / experts, blend)
             read, pairs = _attended(kind.window, decodes, context, chunks)
-            layer_s.append(each + penalty * linear + read * kind.kv_bytes / kv + pairs * kind.score_flops / attention)
+            own = each + penalty * linear + read * kind.kv_bytes / kv + pairs * kind.score_flops / attention
+            layer_s.append(own * turns + 2 * reduce_s)
         heads = decodes + finished
         total = slowest = 0.0
         for count, held, head_memory_s, head_s in stages:
-            time = rates.step_overhead
+            time = rates.step_overhead * turns
             for index, layers in held:
                 time += layers * layer_s[index]
             if head_memory_s:
                 time += reduce_s
                 if heads:
-                    time += _blend(head_memory_s, head_s * heads, blend)
+                    time += _blend(head_memory_s, head_s * heads, blend) * turns
+                    time += all_gather_s(rates, layout, heads * cut.logit_bytes)
             total += count * time
             slowest = max(slowest, time)
         if not several:
             return total, total
         # Llama-like models hand on the hidden state and the residual.
         hops, slowest_hop = pipeline_hops_s(rates, layout, 2 * size)
-        return total + hops, slowest + slowest_hop
+        return total + hops, slowest * waits + slowest_hop
 
     return step
 

@@ -31,7 +31,7 @@ _MAX_BYTES = 16 << 20
 _RANK = {"assumption": 0, "catalogue": 1, "stated": 2, "measured": 3}
 _NEEDED_GPU = ("memory", "memory_bandwidth", "bf16_flops")
 _NEEDED_LINK = ("hop", "bandwidth")
-_OPTIONAL = {"fp8_flops", "driver_memory", "efficiency", "allreduce_floor", *QUANTITIES}
+_OPTIONAL = {"fp8_flops", "driver_memory", "shared_cores", "efficiency", "allreduce_floor", *QUANTITIES}
 
 # Used where a fabric comes without a share of its bandwidth that collectives reach.
 _DEFAULT_EFFICIENCY = Fact(
@@ -80,6 +80,7 @@ class GpuFacts:
         memory: What CUDA reports to the engine.
         driver_memory: What the driver shows (nvidia-smi), where it was read; no formula uses it.
         vendor: Who made it; larger GPUs are offered of one vendor only.
+        shared_cores: Processor cores that the ranks of all hosts share: emulated hosts on one machine only.
     """
 
     name: str
@@ -92,6 +93,7 @@ class GpuFacts:
     cuda: bool = True
     driver_memory: Fact | None = None
     vendor: str = "nvidia"
+    shared_cores: Fact | None = None
 
     @property
     def facts(self) -> tuple[Fact, ...]:
@@ -139,6 +141,7 @@ class FactBook:
             engine=engine_facts(engine, name, facts),
             cuda=engine != "vllm-cpu",
             driver_memory=facts.get("driver_memory"),
+            shared_cores=facts.get("shared_cores"),
             vendor=vendor,
             link=None if link is None else self.fabric(link, where="hardware.gpu.interconnect"),
         )

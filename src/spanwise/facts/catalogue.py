@@ -21,6 +21,7 @@ _UNITS = {
     "memory_bandwidth": "B/s",
     "bf16_flops": "FLOP/s",
     "fp8_flops": "FLOP/s",
+    "shared_cores": "1",
     # What an engine makes of a GPU: spanwise.facts.engine says what each one is.
     "memory_efficiency": "1",
     "kv_efficiency": "1",

@@ -26,7 +26,7 @@ from spanwise.journey.lab_plan import article_verdict, lab_plan
 from spanwise.journey.memory import PeakMemory
 from spanwise.journey.prompts import OUTPUT_TOKENS, PROMPTS, QUESTION, RIGHT_ANSWER
 from spanwise.lab import bring
-from spanwise.lab.enter import link_bytes
+from spanwise.lab.links import link_bytes
 from spanwise.lab.spec import LabSpec, LabState
 from spanwise.lab.wiring import Isolation, host_name
 from spanwise.plan.types import Plan

@@ -1,9 +1,8 @@
-"""Run a command on an emulated host, and read what its link carried."""
+"""Run a command on an emulated host."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -66,35 +65,3 @@ def end(process: subprocess.Popen[Any], patience_s: float = 2.0) -> None:
             if time.monotonic() > deadline:
                 break
             time.sleep(0.02)
-
-
-def link_bytes(state: LabState) -> dict[str, dict[str, int]]:
-    """Bytes that each host has sent and received over its link, read from the bridge's side.
-
-    Returns:
-        Host name to ``{"sent": bytes, "received": bytes}``; empty in the loopback fallback, which has no links.
-
-    Raises:
-        LabError: The lab's network could not be read.
-    """
-    if state.isolation == "loopback":
-        return {}
-    keeper = descendants(state.keeper_pid)[:1]
-    user = ["--user", "--preserve-credentials"] if state.isolation == "userns" else []
-    command = ["nsenter", f"--target={keeper[0] if keeper else 0}", *user, "--net", "--", "ip", "-s", "-j", "link"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LabError(
-            f"cannot read the links: {done.stderr.strip()}",
-            where="lab",
-            remedy="is the lab still up? `spanwise lab status`",
-        )
-    by_port = {entry["ifname"]: entry for entry in json.loads(done.stdout)}
-    found = {}
-    for host in state.hosts:
-        entry = by_port.get(f"port-{host.name}"[:15])
-        if entry is not None:
-            # What the bridge receives on a host's port is what that host sent.
-            statistics = entry["stats64"]
-            found[host.name] = {"sent": statistics["rx"]["bytes"], "received": statistics["tx"]["bytes"]}
-    return found

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from spanwise.lab.isolation import host_command
 from spanwise.lab.processes import descendants
+from spanwise.lab.wiring import port_of
 
 BRIDGE = "br0"
 STEP_TIMEOUT_S = 60
@@ -94,7 +95,7 @@ def bring_up(plan: dict[str, Any]) -> list[Host]:
     hosts = [Host(spec) for spec in plan["hosts"]]
     for host in hosts:
         host.expect("namespaces")
-        port = f"port-{host.spec['name']}"[:15]
+        port = port_of(host.spec["name"])
         _run("ip", "link", "add", port, "type", "veth", "peer", "name", "link0", "netns", str(host.init_pid))
         _run("ip", "link", "set", port, "master", BRIDGE, "up")
         if host.spec["tbf"]:

@@ -13,6 +13,8 @@ import os
 
 from vllm.platforms.cpu import CpuPlatform
 
+from spanwise.serve.compat import rest_while_waiting
+
 KERNELS_VARIABLE = "SPANWISE_LAB_KERNELS"
 
 
@@ -21,11 +23,15 @@ class LabCpuPlatform(CpuPlatform):
 
     # Guard: with upstream's empty key vLLM refuses: "current platform cpu does not support ray".
     ray_device_key = "GPU"
-    ray_noset_device_env_vars = ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"]  # noqa: RUF012 - upstream's type
-
     # Guard: upstream's "inductor" compiles the sampler's small functions with a C++ compiler at the first request that asks for
     # log-probabilities: 20 s, and a compiler that a host may not have.
     simple_compile_backend = "eager"
+
+    @property
+    def ray_noset_device_env_vars(self) -> list[str]:
+        """Upstream's Ray executor asks for these in the engine core's process, before it makes its message queues."""
+        rest_while_waiting()
+        return ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"]
 
     @classmethod
     def device_control_id_to_physical_device_id(cls, device_id: str) -> int:
@@ -39,7 +45,11 @@ class LabCpuPlatform(CpuPlatform):
 
     @classmethod
     def import_kernels(cls) -> None:
-        """Upstream's choice of kernels by processor, or the AVX2 ones where the lab asks for the same arithmetic everywhere."""
+        """Upstream's choice of kernels by processor, or the AVX2 ones where the lab asks for the same arithmetic everywhere.
+
+        Every rank comes through here once.
+        """
+        rest_while_waiting()
         if os.environ.get(KERNELS_VARIABLE) != "avx2":
             super().import_kernels()
             return

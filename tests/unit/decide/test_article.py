@@ -1,14 +1,8 @@
-"""The founding article's sentences and published figures, as verdicts."""
+"""The founding article's cases, as verdicts; test_published.py holds figures that others published."""
 
 import pytest
 
 from spanwise.decide import PinnedLayout
-from spanwise.estimate.layout import Layout
-from spanwise.estimate.rates import rates
-from spanwise.estimate.step import costs, decode_step
-from spanwise.facts.architectures import model_facts
-from spanwise.facts.book import FactBook
-from spanwise.facts.catalogue import model_config
 from tests.unit.decide.asking import LLAMA_8B, LLAMA_70B, LLAMA_405B, SMOLLM2, ask, codes
 
 
@@ -73,20 +67,6 @@ def test_405b_needs_two_nodes_with_pipeline_between_them():
         assert verdict.chosen.pipeline_parallel_size > 1
         assert verdict.chosen.tensor_parallel_size <= 8
         assert sum(verdict.chosen.stage_layers) == 126
-
-
-def test_405b_tp8_pp2_beats_tp16_without_infiniband_and_not_with_it():
-    # Published: about 6.6 times the throughput without InfiniBand, about equal with it. Ours: one decode step.
-    model, book = model_facts(model_config(LLAMA_405B)), FactBook()
-    gpu, weights = book.gpu("H100-80GB-SXM"), model.weight_format
-
-    def ratio(fabric: str) -> float:
-        used = rates(gpu, book.fabric(fabric), weights, "expected")
-        steps = [decode_step(used, costs(model, weights, Layout(t, p, 8)), 32, 1000) for t, p in ((16, 1), (8, 2))]
-        return steps[0] / steps[1]
-
-    assert ratio("ethernet-10g") > 3
-    assert 0.4 < ratio("ib-ndr-400g") < 1.5
 
 
 def test_8b_on_an_l4_pair_over_10gbe_may_gain_at_small_batch():

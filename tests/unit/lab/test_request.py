@@ -76,8 +76,10 @@ def test_hosts_are_dealt_to_domains_evenly_and_in_order(hosts: int, domains: int
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_shaping_keeps_a_burst_that_carries_an_offloaded_segment() -> None:
+def test_shaping_lets_nothing_but_a_moment_of_the_rate_pass_at_once_and_drops_nothing() -> None:
     assert wiring.shaping(None) == []
-    slow, fast = wiring.shaping(1e6), wiring.shaping(1e10)
-    assert slow[3] == "70000b"
-    assert fast[3] == "12500000b"
+    slow, middle, fast = wiring.shaping(1e6), wiring.shaping(1e8), wiring.shaping(1e10)
+    assert slow[3] == "1600b", "one packet"
+    assert middle[3] == "3200b", "two"
+    assert fast[3] == "125000b", "100 us"
+    assert int(fast[5].removesuffix("b")) > 6 << 20, "a socket's whole window fits the queue"

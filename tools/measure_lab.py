@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Predictions against real vLLM on the lab: calibrate, predict (and commit), then measure. Needs Linux, two cores, and root for steady figures.
+
+    python tools/measure_lab.py calibrate   # one rank's steps and the link, as facts      -> results/lab/calibration.json, facts.json
+    python tools/measure_lab.py predict     # every cell, setting and bubble, from those   -> results/lab/predicted.json
+    git commit results/lab                  # frozen: what is measured comes after
+    python tools/measure_lab.py measure     # the same, with real engines                  -> results/lab/measured.json
+    make accuracy                           # both, side by side                           -> docs/accuracy.md
+
+Only single steps of one rank and a ping over the link are fitted; no load and no layout of several ranks is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lab_cells import BATCHED_TOKENS, CONFIGS, Bubble, Cell, accuracy_cells, bubbles, choice_cells, engines
+from lab_fit import fit, predict_bubble, predict_cell
+from lab_session import Engine, Lab
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results" / "lab"
+DECODE = [(1, 32), (1, 400), (2, 64), (4, 32), (4, 200), (8, 32), (16, 32)]
+PREFILL = [4, 16, 32, 64, 128, 256]
+PING_BYTES = (1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20)
+PING_RATES = (0, 100, 20)
+SEED = 20261124
+
+
+def write(name: str, document: dict[str, Any]) -> None:
+    """One results file, whole or not at all."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    target = RESULTS / name
+    draft = target.with_suffix(".part")
+    draft.write_text(json.dumps(document, indent=1) + "\n")
+    draft.replace(target)
+
+
+def conditions() -> dict[str, Any]:
+    """Where and with what this is measured."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        "?",
+    )
+    flags = [
+        name
+        for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+        if f" {name} " in Path("/proc/cpuinfo").read_text()
+    ]
+    load = Path("/proc/loadavg").read_text().split()[:3]
+    return {
+        "commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "src", "tools")), "date": time.strftime("%Y-%m-%d"),
+        "processor": model, "cores": len(os.sched_getaffinity(0)), "instructions": flags, "kernel": platform.release(),
+        "load_average_at_start": load, "seed": SEED, "max_num_batched_tokens": BATCHED_TOKENS,
+    }  # fmt: skip
+
+
+def config_file(model: str, directory: Path) -> Path:
+    """Its config.json, where the lab's hosts read it."""
+    path = directory / f"{model}.json"
+    path.write_text(json.dumps(CONFIGS[model]))
+    return path
+
+
+def start(lab: Lab, model: str, tensor: int, pipeline: int, directory: Path) -> Engine:
+    """An engine of the lab, up."""
+    engine = Engine(
+        lab.state, config_file(model, directory), log=directory / f"{model}-{tensor}-{pipeline}.log",
+        tensor=tensor, pipeline=pipeline, batched_tokens=BATCHED_TOKENS,
+    )  # fmt: skip
+    engine.said = engine.ready()
+    print(f"{model} TP{tensor} PP{pipeline} up: {engine.said}", flush=True)
+    return engine
+
+
+def calibrate(directory: Path) -> None:
+    """One rank's steps of both models, and the link between two hosts."""
+    document: dict[str, Any] = conditions() | {"points": [], "ping": []}
+    with Lab(2) as lab:
+        for rate in PING_RATES:
+            lab.rate(rate or None)
+            for size, times in lab.ping(PING_BYTES).items():
+                document["ping"].append({"rate_mbit": rate, "bytes": size, "ms": times})
+        lab.rate(None)
+        for model in ("even", "smollm2"):
+            with start(lab, model, 1, 1, directory) as engine:
+                document.setdefault("engines", []).append({"model": model, **engine.said})
+                for tokens in PREFILL:
+                    found = engine.order("prefill", batch=1, tokens=tokens)
+                    document["points"].append(
+                        {
+                            "model": model,
+                            "phase": "prefill",
+                            "batch": 1,
+                            "context_tokens": 0,
+                            "new_tokens": tokens,
+                            **found,
+                        }
+                    )
+                for batch, prompt in DECODE:
+                    found = engine.order("decode", batch=batch, prompt=prompt)
+                    document["points"].append(
+                        {"model": model, "phase": "decode", "batch": batch, "new_tokens": 1, **found}
+                    )
+            print(f"{model}: {len(document['points'])} points", flush=True)
+    write("calibration.json", document)
+    write("facts.json", fit(document))
+
+
+def predict() -> None:
+    """Everything that `measure` will measure."""
+    facts = RESULTS / "facts.json"
+    document: dict[str, Any] = conditions()
+    document["cells"] = {cell.name: predict_cell(cell, facts) for cell in sorted({*choice_cells(), *accuracy_cells()})}
+    document["bubbles"] = {bubble.name: predict_bubble(bubble, facts) for bubble in bubbles()}
+    write("predicted.json", document)
+    print(f"{len(document['cells'])} cells and {len(document['bubbles'])} bubbles predicted")
+
+
+def measure(directory: Path, repeats: int, only: str) -> None:
+    """Every cell and bubble, ``repeats`` times in a new order each time; engine after engine."""
+    draw = random.Random(SEED)
+    cells = sorted({*choice_cells(), *accuracy_cells()})
+    document: dict[str, Any] = conditions() | {"repeats": repeats, "engines": [], "cells": {}, "bubbles": {}}
+    if only and (RESULTS / "measured.json").exists():
+        document = json.loads((RESULTS / "measured.json").read_text())
+    with Lab(3) as lab:
+        for model, tensor, pipeline in engines():
+            mine: list[Cell | Bubble] = [
+                c for c in cells if (c.model, c.tensor, c.pipeline) == (model, tensor, pipeline)
+            ]
+            if tensor == 1:
+                mine += [b for b in bubbles() if (b.model, b.pipeline) == (model, pipeline)]
+            if only and only not in f"{model}-TP{tensor}-PP{pipeline}":
+                continue
+            lab.rate(None)
+            with start(lab, model, tensor, pipeline, directory) as engine:
+                document["engines"].append({"model": model, "tensor": tensor, "pipeline": pipeline, **engine.said})
+                engine.order("loop", prompt=32, output=4, concurrency=2, requests=4)  # warms up
+                for _ in range(repeats):
+                    for item in sorted(mine, key=lambda _: draw.random()):
+                        one_of(lab, engine, item, document)
+                        write("measured.json", document)
+
+
+def one_of(lab: Lab, engine: Engine, item: Cell | Bubble, document: dict[str, Any]) -> None:
+    """One run of one cell or bubble, kept beside the earlier ones."""
+    if isinstance(item, Bubble):
+        lab.rate(None)
+        found = engine.order("prefill", batch=1, tokens=item.chunks * BATCHED_TOKENS)
+        document["bubbles"].setdefault(item.name, {**asdict(item), "runs": []})["runs"].append(found)
+    else:
+        lab.rate(item.rate or None)
+        found = engine.order(
+            "loop", prompt=item.prompt, output=item.output, concurrency=item.concurrency, requests=item.requests
+        )
+        document["cells"].setdefault(item.name, {**asdict(item), "runs": []})["runs"].append(found)
+    shown = {
+        key: found[key]
+        for key in ("time_ms", "requests_per_s", "mean_ttft_ms", "mean_tpot_ms", "took_s")
+        if key in found
+    }
+    print(f"{item.name}: {shown}", flush=True)
+
+
+def main() -> None:
+    """Which step."""
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("step", choices=["calibrate", "predict", "measure"])
+    ask.add_argument("--repeats", type=int, default=2)
+    ask.add_argument(
+        "--only",
+        default="",
+        help="measure: only engines whose name (even-TP1-PP2) contains this, into the file that is there",
+    )
+    args = ask.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="spanwise-lab-"))
+    print(f"logs in {directory}", file=sys.stderr)
+    if args.step == "calibrate":
+        calibrate(directory)
+    elif args.step == "predict":
+        predict()
+    else:
+        measure(directory, args.repeats, args.only)
+
+
+if __name__ == "__main__":
+    main()

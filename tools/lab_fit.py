@@ -23,7 +23,7 @@ from spanwise.facts.architectures import model_facts
 from spanwise.facts.book import FactBook, load_facts
 from spanwise.facts.dtypes import weight_format
 from spanwise.intent.types import InlineFabric
-from spanwise.lab.wiring import shaping
+from spanwise.lab.wiring import PACKET_BYTES, shaping
 
 FLOAT32 = weight_format("float32")
 KV_BYTES, MAX_SEQUENCES = 256 << 20, 64
@@ -105,7 +105,8 @@ def _point(p: dict[str, Any]) -> Point:
 def _link(ping: list[dict[str, Any]]) -> tuple[float, float, list[float]]:
     """Hop, bytes per second where no rate is set, shares of a set rate. Two ranks: an all-reduce is two hops and each byte once."""
     middle = {(row["rate_mbit"], row["bytes"]): statistics.median(row["ms"]) / 1e3 for row in ping}
-    small, large = min(size for _, size in middle), max(size for _, size in middle)
+    # Sizes that the engine's all-reduces have; a megabyte at 20 Mbit/s was once held up by half a second.
+    small, large = 1 << 14, 1 << 18
     free = (large - small) / (middle[0, large] - middle[0, small])
     shares = sorted(
         (large - small) / (middle[rate, large] - middle[rate, small]) / (rate * 1e6 / 8)
@@ -121,20 +122,20 @@ def _gangs(used: Rates, calibration: dict[str, Any]) -> list[dict[str, Any]]:
     cuts = {(p["tensor"], p["pipeline"]): _cut("small", Layout(p["tensor"], p["pipeline"], 1)) for p in points}
 
     def predicted(p: dict[str, Any], logs: np.ndarray) -> float:
-        hop, overhead, share = np.exp(logs)
-        far = _shaped(p["rate_mbit"], hop, share, free)
+        hop, overhead, share, speed = np.exp(logs)
+        far = _shaped(p["rate_mbit"], hop, share, speed)
         point = seconds(
             replace(used, far=far, gang_overhead=overhead), cuts[p["tensor"], p["pipeline"]], _point(p), BATCHED_TOKENS
         )
         return float(point * 1e3)
 
-    start = np.log([ping_hop, 5e-3, statistics.fmean(shares)])
-    bounds = (np.log([ping_hop / 3, 1e-4, 0.5]), np.log([ping_hop * 5, 5e-2, 1.0]))
+    start = np.log([ping_hop, 5e-3, statistics.fmean(shares), free / 2])
+    bounds = (np.log([ping_hop / 3, 1e-4, 0.5, free / 20]), np.log([ping_hop * 5, 5e-2, 1.0, free]))
     answer = least_squares(
         lambda logs: np.array([np.log(predicted(p, logs) / p["time_ms"]) for p in points]),
         start, bounds=bounds, loss="soft_l1", f_scale=0.03, diff_step=1e-4,
     )  # fmt: skip
-    hop, overhead, share = map(float, np.exp(answer.x))
+    hop, overhead, share, speed = map(float, np.exp(answer.x))
     for p in points:
         print(f"  small TP{p['tensor']} PP{p['pipeline']} @ {p['rate_mbit']:>3} {p['phase']:<8} {p['new_tokens']:>4}: {p['time_ms']:8.2f} ms, "
               f"fitted {predicted(p, answer.x):8.2f} ({predicted(p, answer.x) / p['time_ms'] - 1:+.1%})")  # fmt: skip
@@ -145,7 +146,7 @@ def _gangs(used: Rates, calibration: dict[str, Any]) -> list[dict[str, Any]]:
         _fact("inline.hop", hop, "s", 0.7 * hop, 1.5 * hop),
         _fact("inline.efficiency", share, "1", min(share, *shares), max(share, *shares)),
         _fact("lab-cpu.gang_overhead", overhead, "s", 0.6 * overhead, 1.5 * overhead),
-        _fact("lab-shared-memory.bandwidth", free, "B/s", 0.5 * free, 1.5 * free),
+        _fact("lab-shared-memory.bandwidth", speed, "B/s", 0.5 * speed, max(free, 1.5 * speed)),
     ]
 
 
@@ -155,6 +156,8 @@ def _shaped(rate_mbit: float, hop: float, share: float, free: float) -> Link:
         return Link(hop=hop, bytes_per_s=free, allreduce_floor=None, per_gpu=False)
     words = shaping(rate_mbit * 1e6)
     burst = float(words[words.index("burst") + 1].removesuffix("b"))
+    # A bucket of one packet saves nothing measurable (ping: 16 KB at 20 Mbit/s).
+    burst = burst if burst >= 2 * PACKET_BYTES else 0.0
     return Link(hop=hop, bytes_per_s=share * rate_mbit * 1e6 / 8, allreduce_floor=None, per_gpu=False, burst=burst)
 
 
@@ -200,7 +203,11 @@ def predict_cell(cell: Cell, facts: Path) -> dict[str, float]:
         "mean_tpot_ms": round(seen.mean_tpot_s() * 1e3, 3),
         "kv_capacity_tokens": capacity,
         # More requests than this at once find no room for their prompts in the token budget: the saturation point.
-        "slots": min(MAX_SEQUENCES, capacity // (cell.prompt + cell.output), round(BATCHED_TOKENS / (1 + cell.prompt / cell.output), 1)),
+        "slots": min(
+            MAX_SEQUENCES,
+            capacity // (cell.prompt + cell.output),
+            round(BATCHED_TOKENS / (1 + cell.prompt / cell.output), 1),
+        ),
     }
 
 

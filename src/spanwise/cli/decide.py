@@ -195,6 +195,7 @@ def _front(verdict: Verdict) -> list[str]:
         layout = f"{point.tensor_parallel_size} x {point.pipeline_parallel_size} x {point.replicas}"
         notes = ["chosen"] if point.chosen else []
         notes += [f"{point.nodes_per_replica} nodes each"] if point.nodes_per_replica > 1 else []
+        notes += ["+".join(map(str, point.uneven_stage_layers)) + " layers"] if point.uneven_stage_layers else []
         notes += [] if point.keeps_objectives else ["misses what is asked"]
         ttft = "grows" if point.ttft_ms is None else f"{point.ttft_ms:.4g}"
         cost = "" if point.cost_per_hour is None else f"{point.cost_per_hour:.4g}"

@@ -236,24 +236,26 @@ class Judge:
 
     def _least_gpus(self, layout: Layout) -> int:
         """GPUs below which this layout certainly does not carry the load; cheap."""
-        _, memory = self.cut(layout, tokens := default_batched_tokens(self.question.gpu))
-        if not self._holds(memory):
-            return layout.world_size
-        return layout.world_size * self._fewest(layout, tokens)
+        return layout.world_size * self.fewest(layout)
 
     def fewest(self, layout: Layout) -> int:
         """Replicas below which the load is certainly not carried, whatever the token budget; 1 where nothing is held at all."""
         large = default_batched_tokens(self.question.gpu)
-        cut, memory = self.cut(layout, large)
+        _, memory = self.cut(layout, large)
         if not self._holds(memory):
             return self._fewest(layout, _BATCHED_SMALL) if self._holds(self.cut(layout, _BATCHED_SMALL)[1]) else 1
         found = self._fewest(layout, large)
         if found == 1 or large == _BATCHED_SMALL:
             return found
-        # Only where the KV cache is what limits can a smaller budget carry more.
-        slots = self._slots(self._pace(cut, large), memory)
-        less = self._slots(self._pace(cut, _BATCHED_SMALL), self.cut(layout, _BATCHED_SMALL)[1])
-        return found if less <= slots else min(found, self._fewest(layout, _BATCHED_SMALL))
+        return min(found, self._fewest(layout, _BATCHED_SMALL)) if self._kv_limits(layout) else found
+
+    def _kv_limits(self, layout: Layout) -> bool:
+        """True where the KV cache is what limits: only there can a smaller token budget carry more."""
+        slots = []
+        for tokens in (_BATCHED_SMALL, default_batched_tokens(self.question.gpu)):
+            cut, memory = self.cut(layout, tokens)
+            slots.append(self._slots(self._pace(cut, tokens), memory))
+        return slots[0] > slots[1]
 
     def _holds(self, memory: Memory) -> bool:
         return memory.fits and memory.kv_capacity_tokens >= self.question.max_model_len
@@ -314,11 +316,15 @@ class Judge:
     def _of_budgets(self, layout: Layout, replicas: int | None, beat: Candidate | None) -> Candidate:
         tokens = default_batched_tokens(self.question.gpu)
         first = self._judge(layout, replicas, tokens, beat)
-        if tokens == _BATCHED_SMALL or (first.service is not None and first.service.sustained):
+        if tokens == _BATCHED_SMALL:
             return first
-        # Fewer tokens per step leave more memory to the KV cache.
+        carried = first.service is not None and first.service.sustained
+        if carried and not self._kv_limits(layout):
+            return first
+        # Fewer tokens per step leave more memory to the KV cache: more may be carried, or the same by fewer replicas.
         second = self._judge(layout, replicas, _BATCHED_SMALL, beat)
-        return second if second.tier < first.tier else first
+        fewer = second.replicas < first.replicas and _as_good(second, first)
+        return second if second.tier < first.tier or (second.tier == first.tier and fewer) else first
 
     def cut(self, layout: Layout, batched_tokens: int) -> tuple[Costs, Memory]:
         """The model cut by ``layout``, and its memory."""

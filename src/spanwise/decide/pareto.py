@@ -129,6 +129,7 @@ def _point(judge: Judge, candidate: Candidate, best: Candidate) -> FrontPoint:
         cost_per_hour=None if price is None else price * candidate.gpus,
         keeps_objectives=candidate.tier == 0,
         chosen=candidate is best,
+        uneven_stage_layers=layout.partition,
     )
 
 

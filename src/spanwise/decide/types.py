@@ -141,7 +141,8 @@ class FrontPoint:
     """A candidate that no other one judged beats in TPOT, TTFT, requests per second and GPUs at once.
 
     ``ttft_ms`` is None where the queue grows without end; ``cost_per_hour`` is in the currency of the intent's ``prices_per_gpu_hour``,
-    None without a price. Figures are the formula's, those of the chosen one replayed (docs/verdicts.md).
+    None without a price; ``uneven_stage_layers`` is None where the stages are vLLM's own. Figures are the formula's, those of the chosen
+    one replayed (docs/verdicts.md).
     """
 
     tensor_parallel_size: int
@@ -155,6 +156,7 @@ class FrontPoint:
     cost_per_hour: float | None
     keeps_objectives: bool
     chosen: bool
+    uneven_stage_layers: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +228,7 @@ class Verdict:
                 else MemoryBudget(**{**memory, "stages": tuple(StageBudget(**stage) for stage in memory["stages"])}),
                 predicted=_predicted(document["predicted"]),
                 failure=None if document.get("failure") is None else Failure(**document["failure"]),
-                pareto=tuple(FrontPoint(**item) for item in document.get("pareto", ())),
+                pareto=tuple(_front_point(item) for item in document.get("pareto", ())),
                 flips=tuple(
                     Flip(**{("from_" if key == "from" else key): value for key, value in item.items()})
                     for item in document["flips"]
@@ -241,6 +243,11 @@ class Verdict:
                 f"not a verdict of schema {SCHEMA}: {type(error).__name__}: {error}"[:300],
                 remedy="make one with `spanwise decide INTENT.yaml --json`",
             ) from None
+
+
+def _front_point(document: dict[str, Any]) -> FrontPoint:
+    split = document.get("uneven_stage_layers")
+    return FrontPoint(**{**document, "uneven_stage_layers": None if split is None else tuple(split)})
 
 
 def _predicted(document: dict[str, Any] | None) -> Predicted | None:

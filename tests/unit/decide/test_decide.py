@@ -240,3 +240,10 @@ def test_fewer_batched_tokens_where_the_kv_cache_needs_the_room():
     tight = ask(per_node=2, nodes=1, fabric=None, concurrency=20)
     assert (roomy.chosen.max_num_batched_tokens, tight.chosen.max_num_batched_tokens) == (8192, 2048)
     assert tight.memory.kv_capacity_tokens > roomy.memory.kv_capacity_tokens
+
+
+def test_a_smaller_token_budget_may_do_with_fewer_replicas():
+    """TP=2 leaves little KV cache; with 2048 tokens per step instead of 8192 one replica carries what else takes two."""
+    verdict = ask(LLAMA_70B, per_node=4, nodes=1, fabric=None, rate=2)
+    assert (verdict.chosen.gpus, verdict.chosen.tensor_parallel_size) == (2, 2)
+    assert verdict.chosen.max_num_batched_tokens == 2048

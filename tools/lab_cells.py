@@ -62,19 +62,22 @@ class Cell:
         return f"{self.model} {self.layout}{link} {self.prompt}+{self.output} x{self.concurrency}"
 
 
-# Link settings in which one rank, TP 2 and PP 2 of the even model are compared: rates of the link, and one or eight at a time.
-CHOICE_RATES = (5, 8, 12, 20, 40, 80, 160, 250, 400, 700, 1200, 3000)
-CHOICE_LOADS = ((32, 24, 1, 2), (64, 16, 8, 16))
+# Link settings in which one rank, TP 2 and PP 2 of the even model are compared: (prompt, output, at once, requests), and rates of the link,
+# chosen so that each of the three should win some.
+CHOICES: tuple[tuple[tuple[int, int, int, int], tuple[float, ...]], ...] = (
+    ((32, 24, 1, 2), (10, 20, 35, 50, 75, 120, 200, 400, 1000, 3000)),
+    ((64, 16, 8, 16), (10, 20, 30, 40, 60, 90, 130, 200, 300, 450, 800, 1200, 2000, 4000)),
+)
 
 
 def choice_cells() -> list[Cell]:
     """Three layouts in every setting; one rank crosses no link and is measured once per load."""
     found = []
-    for prompt, output, concurrency, requests in CHOICE_LOADS:
+    for (prompt, output, concurrency, requests), link_rates in CHOICES:
         found.append(Cell("even", 1, 1, 0, prompt, output, concurrency, requests))
-        for rate in CHOICE_RATES:
-            # At slow rates one wave takes minutes as it is.
-            count = concurrency if rate < 20 else requests
+        for rate in link_rates:
+            # At slow rates one wave takes long as it is.
+            count = concurrency if rate < 60 else requests
             found.append(Cell("even", 2, 1, rate, prompt, output, concurrency, count))
             found.append(Cell("even", 1, 2, rate, prompt, output, concurrency, requests))
     return found

@@ -111,7 +111,7 @@ def down(as_json: JsonFlag = False) -> None:
     frame.note(f"lab of {len(was.hosts)} hosts is down" if was else "no lab was up")
 
 
-@app.command(cls=PlainCommand)
+@app.command(cls=PlainCommand, short_help="Another rate for all links of the running lab.")
 def rate(
     rate: Annotated[str, typer.Argument(metavar="RATE", help="100mbit, 1gbit, or 'unlimited'.")],
     as_json: JsonFlag = False,

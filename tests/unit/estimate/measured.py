@@ -108,13 +108,18 @@ def _measured(document: dict[str, Any], gpu: str) -> Measured:
     return Measured(f"{document['model'].split('/')[-1]}-{document['dtype']}-{gpu}", document, FactBook().gpu(gpu))
 
 
-def ours() -> list[Measured]:
+def ours(results: Path = RESULTS) -> list[Measured]:
     """Fitted: the efficiencies in engines.yaml come from these points (not from their loops)."""
     found = []
-    for path in sorted(RESULTS.glob("*-vllm-*/*.json")):
+    for path in sorted(results.glob("*-vllm-*/*.json")):
         document = json.loads(path.read_text())
         found.append(_measured(document, GPUS[document["gpu_before"]["name"]]))
     return found
+
+
+def again() -> list[Measured]:
+    """Not fitted: the same models once more, on another host with the same kind of GPU."""
+    return ours(RESULTS.with_name("gpu-again"))
 
 
 def reference() -> list[Measured]:

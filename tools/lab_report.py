@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
@@ -105,68 +106,95 @@ def settings(cells: dict[str, Seen]) -> dict[tuple[float, int], dict[tuple[int, 
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One link setting: what each layout gives, by measurement and by prediction."""
+
+    rate: float
+    concurrency: int
+    real: dict[tuple[int, int], float]
+    said: dict[tuple[int, int], float]
+    noise: float
+
+    @property
+    def ordered(self) -> list[tuple[int, int]]:
+        """The layouts, the best measured first."""
+        return sorted(LAYOUTS, key=lambda layout: -self.real[layout])
+
+    @property
+    def tie(self) -> bool:
+        """True where the two best lie closer than the noise."""
+        first, second = self.ordered[:2]
+        return self.real[second] > self.real[first] * (1 - self.noise)
+
+    @property
+    def chosen(self) -> tuple[int, int]:
+        """The best predicted."""
+        return max(LAYOUTS, key=lambda layout: self.said[layout])
+
+    @property
+    def right(self) -> bool:
+        """True where the best predicted is the best measured, or one of two that tie."""
+        return self.chosen in self.ordered[: 2 if self.tie else 1]
+
+
+def choices(cells: dict[str, Seen]) -> list[Setting]:
+    """Every setting in which all three layouts were measured."""
+    key = "requests_per_s"
+    found = []
+    for (rate, concurrency), layouts in settings(cells).items():
+        real = {layout: layouts[layout].mean(key) for layout in LAYOUTS}
+        said = {layout: layouts[layout].predicted[key] for layout in LAYOUTS}
+        best = sorted(LAYOUTS, key=lambda layout: -real[layout])[:2]
+        noise = max(LEAST_TIE, *(layouts[layout].noise(key) for layout in best))
+        found.append(Setting(rate, concurrency, real, said, noise))
+    return found
+
+
 def choice(cells: dict[str, Seen]) -> list[str]:
     """Which layout gives most requests per second: by measurement and by prediction, setting by setting."""
     rows = [
         "| link Mbit/s | at once | one rank: measured, predicted requests/s | TP 2 | PP 2 | best measured | best predicted | |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    won: dict[tuple[int, int], int] = dict.fromkeys(LAYOUTS, 0)
-    right = wrong = ties = 0
-    rule = dict.fromkeys(LAYOUTS, 0)
-    for (rate, concurrency), layouts in settings(cells).items():
-        real = {layout: layouts[layout].mean("requests_per_s") for layout in LAYOUTS}
-        said = {layout: layouts[layout].predicted["requests_per_s"] for layout in LAYOUTS}
-        ordered = sorted(LAYOUTS, key=lambda layout: -real[layout])
-        best, chosen = ordered[0], max(LAYOUTS, key=lambda layout: said[layout])
-        noise = max(LEAST_TIE, layouts[ordered[0]].noise("requests_per_s"), layouts[ordered[1]].noise("requests_per_s"))
-        tie = real[ordered[1]] > real[best] * (1 - noise)
-        if tie:
-            ties += 1
-            word = "tie" if chosen in ordered[:2] else "tie, and wrong"
-            wrong += chosen not in ordered[:2]
-        else:
-            won[best] += 1
-            right, wrong = right + (chosen == best), wrong + (chosen != best)
-            for layout in LAYOUTS:
-                rule[layout] += layout == best
-            word = "right" if chosen == best else "**wrong**"
-        shown = " | ".join(f"{real[layout]:.3f}, {said[layout]:.3f}" for layout in LAYOUTS)
-        rows.append(f"| {rate:g} | {concurrency} | {shown} | {NAMES[best]} | {NAMES[chosen]} | {word} |")
-    clear = right + wrong
-    constant = max(LAYOUTS, key=lambda layout: rule[layout])
+    found = choices(cells)
+    for s in found:
+        word = ("tie" if s.right else "tie, and **wrong**") if s.tie else "right" if s.right else "**wrong**"
+        shown = " | ".join(f"{s.real[layout]:.3f}, {s.said[layout]:.3f}" for layout in LAYOUTS)
+        rows.append(f"| {s.rate:g} | {s.concurrency} | {shown} | {NAMES[s.ordered[0]]} | {NAMES[s.chosen]} | {word} |")
+    clear = [s for s in found if not s.tie]
+    won = {layout: sum(s.ordered[0] == layout for s in clear) for layout in LAYOUTS}
+    constant = max(LAYOUTS, key=lambda layout: won[layout])
+    right = sum(s.right for s in clear)
     rows += [
         "",
-        f"Right in {right} of {clear} settings that are no tie ({right / max(1, clear):.0%}); {ties} ties within noise. Won by measurement: "
-        + ", ".join(f"{NAMES[layout]} {count}" for layout, count in won.items())
-        + f". The best constant rule, always {NAMES[constant]}, is right in {rule[constant]} of {clear}.",
-    ]
+        f"Right in {right} of {len(clear)} settings that are no tie ({right / max(1, len(clear)):.0%}); {len(found) - len(clear)} ties within noise. "
+        "Won by measurement: " + ", ".join(f"{NAMES[layout]} {count}" for layout, count in won.items())
+        + f". The best constant rule, always {NAMES[constant]}, is right in {won[constant]} of {len(clear)}.",
+    ]  # fmt: skip
     return rows
 
 
-def crossings(cells: dict[str, Seen]) -> list[str]:
-    """The link rate at which one layout passes another: measured and predicted, both between neighbouring rates."""
-    rows = ["| at once | link from which | measured Mbit/s | predicted | factor |", "| --- | --- | --- | --- | --- |"]
-    groups = settings(cells)
-    for concurrency in sorted({key[1] for key in groups}):
+def crossing_points(cells: dict[str, Seen]) -> list[tuple[int, str, float | None, float | None]]:
+    """(at once, which passes which, measured, predicted): the link rate from which one layout passes another."""
+    found = []
+    for concurrency in sorted({s.concurrency for s in choices(cells)}):
+        mine = [s for s in choices(cells) if s.concurrency == concurrency]
         for better, worse in (((2, 1), (1, 1)), ((1, 2), (1, 1)), ((2, 1), (1, 2))):
-            lines = [(rate, layouts) for (rate, at_once), layouts in groups.items() if at_once == concurrency]
-            real = _crossing(
-                [(rate, ls[better].mean("requests_per_s") / ls[worse].mean("requests_per_s")) for rate, ls in lines]
-            )
-            said = _crossing(
-                [
-                    (rate, ls[better].predicted["requests_per_s"] / ls[worse].predicted["requests_per_s"])
-                    for rate, ls in lines
-                ]
-            )
-            if real is None and said is None:
-                continue
-            factor = "-" if real is None or said is None else f"{max(real / said, said / real):.2f}"
-            shown = ["none" if value is None else f"{value:.3g}" for value in (real, said)]
-            rows.append(
-                f"| {concurrency} | {NAMES[better]} passes {NAMES[worse]} | {shown[0]} | {shown[1]} | {factor} |"
-            )
+            real = _crossing([(s.rate, s.real[better] / s.real[worse]) for s in mine])
+            said = _crossing([(s.rate, s.said[better] / s.said[worse]) for s in mine])
+            if real is not None or said is not None:
+                found.append((concurrency, f"{NAMES[better]} passes {NAMES[worse]}", real, said))
+    return found
+
+
+def crossings(cells: dict[str, Seen]) -> list[str]:
+    """The same as a table."""
+    rows = ["| at once | link from which | measured Mbit/s | predicted | factor |", "| --- | --- | --- | --- | --- |"]
+    for concurrency, words, real, said in crossing_points(cells):
+        factor = "-" if real is None or said is None else f"{max(real / said, said / real):.2f}"
+        shown = ["none" if value is None else f"{value:.3g}" for value in (real, said)]
+        rows.append(f"| {concurrency} | {words} | {shown[0]} | {shown[1]} | {factor} |")
     return rows
 
 
@@ -179,33 +207,45 @@ def _crossing(points: list[tuple[float, float]]) -> float | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Bubble:
+    """A prompt of m chunks through p stages: milliseconds, and the share of the stages' time that is empty, 1 - m T(1) / (p T(m))."""
+
+    model: str
+    stages: int
+    chunks: int
+    real_ms: float
+    said_ms: float
+    real: float
+    said: float
+    noise: float
+
+
+def bubbles(predicted: dict[str, Any], measured: dict[str, Any]) -> list[Bubble]:
+    """Every setting but those of one chunk, which are 1 - 1/p on both sides by definition."""
+    found = []
+    for model, stages in sorted({(b["model"], b["pipeline"]) for b in measured["bubbles"].values()}):
+        mine = {b["chunks"]: (name, b) for name, b in measured["bubbles"].items() if (b["model"], b["pipeline"]) == (model, stages)}
+        real = {chunks: fmean(run["time_ms"] for run in b["runs"]) for chunks, (_, b) in mine.items()}
+        said = {chunks: predicted["bubbles"][name]["time_ms"] for chunks, (name, _) in mine.items()}
+        for chunks in sorted(set(mine) - {1}):
+            times = [run["time_ms"] for run in mine[chunks][1]["runs"]]
+            shares = [1 - chunks * t[1] / (stages * t[chunks]) for t in (real, said)]
+            spread = (max(times) - min(times)) / fmean(times)
+            found.append(Bubble(model, stages, chunks, real[chunks], said[chunks], shares[0], shares[1], spread))
+    return found
+
+
 def bubble_table(predicted: dict[str, Any], measured: dict[str, Any]) -> list[str]:
-    """Share of the stages' time that is empty while a prompt of m chunks goes through p stages: 1 - m T(1) / (p T(m))."""
+    """The same as a table."""
     rows = [
         "| model, stages, chunks | T(m) ms: measured, predicted | bubble measured | predicted | error | T(m) noise |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-
-    def share(times: dict[int, float], stages: int, chunks: int) -> float:
-        return 1 - chunks * times[1] / (stages * times[chunks])
-
-    for model, stages in sorted({(b["model"], b["pipeline"]) for b in measured["bubbles"].values()}):
-        mine = {
-            b["chunks"]: (name, b)
-            for name, b in measured["bubbles"].items()
-            if (b["model"], b["pipeline"]) == (model, stages)
-        }
-        real = {chunks: fmean(run["time_ms"] for run in b["runs"]) for chunks, (_, b) in mine.items()}
-        said = {chunks: predicted["bubbles"][name]["time_ms"] for chunks, (name, _) in mine.items()}
-        for chunks in sorted(mine):
-            if chunks == 1:
-                continue  # 1 - 1/p on both sides, by definition
-            times = [run["time_ms"] for run in mine[chunks][1]["runs"]]
-            seen, expected = share(real, stages, chunks), share(said, stages, chunks)
-            rows.append(
-                f"| {model}, {stages}, {chunks} | {real[chunks]:.0f}, {said[chunks]:.0f} | {seen:.1%} | {expected:.1%} "
-                f"| {expected / seen - 1:+.1%} | {(max(times) - min(times)) / fmean(times):.1%} |"
-            )
+    for b in bubbles(predicted, measured):
+        rows.append(
+            f"| {b.model}, {b.stages}, {b.chunks} | {b.real_ms:.0f}, {b.said_ms:.0f} | {b.real:.1%} | {b.said:.1%} | {b.said / b.real - 1:+.1%} | {b.noise:.1%} |"
+        )
     return rows
 
 

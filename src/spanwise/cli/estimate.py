@@ -44,7 +44,7 @@ def estimate(
     from spanwise.decide.candidates import default_batched_tokens, default_max_sequences
     from spanwise.decide.judge import served_format
     from spanwise.errors import FactsError, InputError, LayoutError
-    from spanwise.estimate.layout import Layout, check_layout
+    from spanwise.estimate.layout import Layout, check_layout, needs_whole_experts
     from spanwise.estimate.memory import replica_memory
     from spanwise.estimate.points import answer, parse_points
     from spanwise.facts.architectures import model_facts
@@ -71,7 +71,7 @@ def estimate(
     card = book.gpu(gpu)
     link = None if fabric is None else book.fabric(fabric, where="--fabric")
     per_node = tensor * pipeline if link is None else gpus_per_node or (tensor if pipeline > 1 else 1)
-    layout = Layout(tensor, pipeline, per_node)
+    layout = Layout(tensor, pipeline, per_node, expert_parallel=needs_whole_experts(found, tensor))
     check_layout(found, layout)
     if layout.world_size > layout.nodes and card.link is None:
         raise FactsError(

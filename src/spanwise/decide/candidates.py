@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from spanwise.decide.balance import uneven
-from spanwise.estimate.layout import Layout, fits_nodes, layer_runs, valid_tensor_parallel
+from spanwise.estimate.layout import Layout, fits_nodes, layer_runs, needs_whole_experts, valid_tensor_parallel
 from spanwise.estimate.memory import Memory, StageMemory, replica_memory, stage_memory
 from spanwise.estimate.rates import Rates, rates
 from spanwise.estimate.serving import (
@@ -118,12 +118,18 @@ def layouts(question: Question) -> Iterator[Layout]:
     found = []
     per_node = question.gpus_per_node
     ranks = min(question.gpus, _MOST_RANKS)
-    for tensor in valid_tensor_parallel(question.model, min(ranks, _WIDEST_TENSOR)):
+    widest = min(ranks, _WIDEST_TENSOR)
+    sizes = dict.fromkeys(valid_tensor_parallel(question.model, widest), False)
+    if question.model.moe:
+        # Only where slices of the experts are impossible: whole ones are unevenly busy, which slices are not.
+        whole = range(2, min(widest, question.model.heads) + 1)
+        sizes |= {size: True for size in whole if size not in sizes and needs_whole_experts(question.model, size)}
+    for tensor, whole_experts in sorted(sizes.items()):
         for pipeline in range(1, min(question.model.layers, ranks // tensor, _LONGEST_PIPELINE) + 1):
             # Long pipelines of odd length differ too little to be judged one by one.
             if pipeline > 8 and pipeline % 4:
                 continue
-            layout = Layout(tensor, pipeline, per_node)
+            layout = Layout(tensor, pipeline, per_node, expert_parallel=whole_experts)
             joined = (layout.nodes == 1 or question.fabric is not None) and (
                 layout.world_size == layout.nodes or question.gpu.link is not None
             )

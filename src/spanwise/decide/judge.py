@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from spanwise.decide.alternatives import closest, feasible_by, rejected, widest_inside
 from spanwise.decide.balance import balanced
 from spanwise.decide.balance import reason as uneven_stages
+from spanwise.decide.experts import reason as whole_experts
 from spanwise.decide.candidates import Candidate, Judge, Question
 from spanwise.decide.failure import HOST_AVAILABILITY, failure
 from spanwise.decide.figures import budget, predicted, used_facts
@@ -23,7 +24,7 @@ from spanwise.decide.types import (
 from spanwise.decide.words import gib, name_of, shortfall
 from spanwise.decide.worth import worth
 from spanwise.errors import FactsError, IntentError, LayoutError, ModelError
-from spanwise.estimate.layout import Layout, check_layout
+from spanwise.estimate.layout import Layout, check_layout, needs_whole_experts
 from spanwise.facts.book import FactBook
 from spanwise.facts.dtypes import WeightFormat, weight_format
 
@@ -227,11 +228,13 @@ def _verdict(
         max_model_len=question.max_model_len,
         max_num_batched_tokens=best.batched_tokens,
         stage_layers=layout.stage_layers(question.model.layers),
+        expert_parallel=layout.expert_parallel,
     )
     figures = predicted(judge, best)
     moving = None if figures is None else worth(question, best, figures)
     pareto, off_front = points(judge, best)
-    more = tuple(reason for reason in (uneven_stages(judge, best), moving, off_front) if reason is not None)
+    own = (whole_experts(judge, best), uneven_stages(judge, best), moving, off_front)
+    more = tuple(reason for reason in own if reason is not None)
     return Verdict(
         verdict=_span(layout),
         justified=justified,
@@ -294,7 +297,7 @@ def _forced(judge: Judge, best: Candidate | None, pinned: PinnedLayout, book: Fa
     else:
         sizes = (pinned.tensor_parallel_size, pinned.pipeline_parallel_size)
         tensor, pipeline = (1 if size is None else size for size in sizes)
-        layout = Layout(tensor, pipeline, per_node)
+        layout = Layout(tensor, pipeline, per_node, expert_parallel=needs_whole_experts(question.model, tensor))
     check_layout(question.model, layout)
     replicas = 1 if pinned.replicas is None else pinned.replicas
     if replicas < 1:

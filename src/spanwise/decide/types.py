@@ -49,6 +49,7 @@ class Chosen:
     max_model_len: int
     max_num_batched_tokens: int
     stage_layers: tuple[int, ...]
+    expert_parallel: bool = False
 
     @property
     def world_size(self) -> int:

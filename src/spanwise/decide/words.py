@@ -34,6 +34,7 @@ def name_of(layout: Layout, replicas: int = 1) -> str:
     tensor, pipeline = layout.tensor_parallel_size, layout.pipeline_parallel_size
     parts = [f"TP={tensor}"] if tensor > 1 else []
     parts += [f"PP={pipeline}"] if pipeline > 1 else []
+    parts += ["whole experts"] if layout.expert_parallel else []
     text = " x ".join(parts) or "one GPU"
     if layout.partition is not None:
         text += f" ({'+'.join(map(str, layout.partition))} layers)"

@@ -23,12 +23,17 @@ _VOCAB_PADDING = 64
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One replica on nodes with ``gpus_per_node`` GPUs each; ``partition`` are the layers per stage, None for vLLM's own split."""
+    """One replica on nodes with ``gpus_per_node`` GPUs each.
+
+    ``partition`` are the layers per stage, None for vLLM's own split; with ``expert_parallel`` the ranks of a stage hold whole experts
+    instead of a slice of each (vLLM's ``--enable-expert-parallel`` without data parallelism).
+    """
 
     tensor_parallel_size: int
     pipeline_parallel_size: int
     gpus_per_node: int
     partition: tuple[int, ...] | None = None
+    expert_parallel: bool = False
 
     def stage_layers(self, layers: int) -> tuple[int, ...]:
         """Layers of each stage of a model with ``layers`` layers."""
@@ -125,30 +130,59 @@ def split_runs(runs: Sequence[tuple[Kind, int]], counts: Iterable[int]) -> Itera
         yield tuple(held)
 
 
-def invalid_tensor_parallel(model: ModelFacts, size: int) -> str | None:
+def invalid_tensor_parallel(model: ModelFacts, size: int, *, whole_experts: bool = False) -> str | None:
     """Why vLLM refuses this tensor-parallel size for this model; None where it accepts it.
 
     Heads must divide (vllm/config/model.py); KV heads divide, or are replicated evenly (LlamaAttention); column- and
     row-parallel linear layers and the padded vocabulary must divide as well (ColumnParallelLinear,
-    VocabParallelEmbedding).
+    VocabParallelEmbedding). Experts are cut like other layers, and not through a block of fp8 (validate_fp8_block_shape_moe); with
+    ``whole_experts`` (expert parallelism) they are not cut at all.
     """
     if model.heads % size:
         return f"{size} does not divide the {model.heads} attention heads"
     mla = all(layer.kv_linear == 0 for layer in model.layer_facts)
     if not mla and model.kv_heads % size and size % model.kv_heads:
         return f"the {model.kv_heads} KV heads can be neither divided by {size} nor replicated evenly"
-    for width in (model.intermediate_size, *model.shared_widths):
+    widths = [model.intermediate_size, *model.shared_widths]
+    expert = expert_width(model)
+    if whole_experts:
+        if expert is None:
+            return "the model has no experts to keep whole"
+        if expert in widths:
+            widths.remove(expert)
+    for width in widths:
         if width % size:
             return f"{size} does not divide the MLP width {width}"
+    block = model.weight_format.block
+    if expert is not None and block is not None and size > 1 and not whole_experts and expert // size % block:
+        return f"{size} cuts the experts' width {expert} through fp8 blocks of {block}"
     padded = -(-model.vocab_size // _VOCAB_PADDING) * _VOCAB_PADDING
     if padded % size:
         return f"{size} does not divide the padded vocabulary {padded}"
     return None
 
 
+def expert_width(model: ModelFacts) -> int | None:
+    """Width of one routed expert (gate, up and down: three matrices of it); None for a dense model."""
+    for layer in model.layer_facts:
+        if layer.experts:
+            return layer.expert_linear // (layer.experts * 3 * model.hidden_size)
+    return None
+
+
 def valid_tensor_parallel(model: ModelFacts, limit: int) -> tuple[int, ...]:
     """Every tensor-parallel size up to ``limit`` that the model allows."""
     return tuple(size for size in range(1, min(limit, model.heads) + 1) if invalid_tensor_parallel(model, size) is None)
+
+
+def needs_whole_experts(model: ModelFacts, size: int) -> bool:
+    """True where this tensor-parallel size is possible only with experts kept whole."""
+    return (
+        model.moe
+        and size > 1
+        and invalid_tensor_parallel(model, size) is not None
+        and invalid_tensor_parallel(model, size, whole_experts=True) is None
+    )
 
 
 def fits_nodes(layout: Layout) -> bool:
@@ -166,7 +200,7 @@ def check_layout(model: ModelFacts, layout: Layout) -> None:
     size, stages = layout.tensor_parallel_size, layout.pipeline_parallel_size
     if size < 1 or stages < 1:
         raise LayoutError(f"tensor {size} x pipeline {stages} is not a layout", remedy="both sizes are at least 1")
-    problem = invalid_tensor_parallel(model, size)
+    problem = invalid_tensor_parallel(model, size, whole_experts=layout.expert_parallel)
     if problem:
         valid = ", ".join(map(str, valid_tensor_parallel(model, max(64, layout.gpus_per_node))))
         raise LayoutError(

@@ -66,11 +66,20 @@ class Memory:
         return self.usable >= self.activations + self.reserve + max(stage.weights for stage in self.stages)
 
 
-def layer_bytes_per_rank(layer: LayerFacts, weights: WeightFormat, tensor: int) -> int:
+def expert_bytes_per_rank(layer: LayerFacts, weights: WeightFormat, layout: Layout) -> int:
+    """Routed experts of one layer on one rank: a slice of each, or whole ones, on the first ranks one more where they do not divide."""
+    total, tensor = weights.expert_bytes(layer.expert_linear), layout.tensor_parallel_size
+    if not layout.expert_parallel or not layer.experts:
+        return -(-total // tensor)
+    return -(-total * -(-layer.experts // tensor) // layer.experts)
+
+
+def layer_bytes_per_rank(layer: LayerFacts, weights: WeightFormat, layout: Layout) -> int:
     """Weights of one layer on one rank."""
+    tensor = layout.tensor_parallel_size
     return (
         -(-weights.linear_bytes(layer.split_linear) // tensor)
-        + -(-weights.expert_bytes(layer.expert_linear) // tensor)
+        + expert_bytes_per_rank(layer, weights, layout)
         + -(-weights.linear_bytes(layer.kv_linear) // min(tensor, layer.kv_heads))
         + weights.linear_bytes(layer.replicated_linear)
         + weights.plain_bytes(layer.other)
@@ -95,7 +104,7 @@ def stage_memory(
     tensor, stages = layout.tensor_parallel_size, layout.pipeline_parallel_size
     table = vocab_bytes_per_rank(model, weights, tensor)
     sizes = [
-        ((layer_bytes_per_rank(layer, weights, tensor), kv_bytes_per_rank(layer, weights, tensor)), count)
+        ((layer_bytes_per_rank(layer, weights, layout), kv_bytes_per_rank(layer, weights, tensor)), count)
         for layer, count in runs or layer_runs(model)
     ]
     # vLLM builds a multi-modal model's towers on every stage; on the last one they are counted with what follows the layers.

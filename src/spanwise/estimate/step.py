@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING
 
 from spanwise.estimate.collectives import all_gather_s, all_reduce_s, pipeline_hops_s
 from spanwise.estimate.layout import Layout, layer_runs, split_runs
-from spanwise.estimate.memory import kv_bytes_per_rank, layer_bytes_per_rank, vocab_bytes_per_rank
+from spanwise.estimate.memory import (
+    expert_bytes_per_rank,
+    kv_bytes_per_rank,
+    layer_bytes_per_rank,
+    vocab_bytes_per_rank,
+)
 
 if TYPE_CHECKING:
     from spanwise.estimate.layout import Runs
@@ -39,6 +44,7 @@ class _Kind:
     dense_bytes: float
     expert_bytes: float
     visited: float  # share of experts one token visits
+    uneven: float  # how unevenly tokens meet the ranks that hold whole experts (see `_busiest`); 0 where each rank has a slice of all
     dense_flops: float  # per token
     expert_flops: float  # per token
     score_flops: float  # per pair of tokens
@@ -90,7 +96,7 @@ def costs(model: ModelFacts, weights: WeightFormat, layout: Layout, runs: Runs |
     tensor, pipeline = layout.tensor_parallel_size, layout.pipeline_parallel_size
     kinds: dict[_Kind, int] = {}
     found = tuple(
-        (kinds.setdefault(_kind(layer, weights, tensor), len(kinds)), count)
+        (kinds.setdefault(_kind(layer, weights, layout), len(kinds)), count)
         for layer, count in runs or layer_runs(model)
     )
     head = float(vocab_bytes_per_rank(model, weights, tensor))
@@ -120,15 +126,19 @@ def costs(model: ModelFacts, weights: WeightFormat, layout: Layout, runs: Runs |
     return Costs(layout, tuple(kinds), tuple(stages), hidden, logits, counted, weights.fp8_math)
 
 
-def _kind(layer: LayerFacts, weights: WeightFormat, tensor: int) -> _Kind:
-    experts = -(-weights.expert_bytes(layer.expert_linear) // tensor)
+def _kind(layer: LayerFacts, weights: WeightFormat, layout: Layout) -> _Kind:
+    tensor = layout.tensor_parallel_size
+    experts = expert_bytes_per_rank(layer, weights, layout)
     kv_split = min(tensor, layer.kv_heads)
     routed = layer.expert_linear * layer.experts_per_token / layer.experts if layer.experts else 0.0
     linear = layer.split_linear / tensor + layer.kv_linear / kv_split + layer.replicated_linear
     return _Kind(
-        dense_bytes=float(layer_bytes_per_rank(layer, weights, tensor) - experts),
+        dense_bytes=float(layer_bytes_per_rank(layer, weights, layout) - experts),
         expert_bytes=float(experts),
         visited=layer.experts_per_token / layer.experts if layer.experts else 0.0,
+        uneven=2.0 * math.log(tensor) * (tensor - 1) / layer.experts_per_token
+        if layout.expert_parallel and layer.experts
+        else 0.0,
         dense_flops=2.0 * linear,
         expert_flops=2.0 * routed / tensor,
         score_flops=2.0 * layer.score_width / tensor,
@@ -144,6 +154,16 @@ def _blend(memory_s: float, compute_s: float, exponent: float) -> float:
         return high
     # The ratio to the power cannot overflow, unlike the times themselves.
     return high * float((1.0 + (low / high) ** exponent) ** (1.0 / exponent))
+
+
+def _busiest(uneven: float, tokens: float, ranks: int) -> float:
+    """Work of the busiest of ``ranks`` ranks with whole experts over the mean, where tokens choose experts evenly and independently.
+
+    M tokens of k experts each fall on T ranks: the mean is M k / T, and the largest of T such counts lies about sqrt(2 ln T) deviations above
+    it (the usual bound on a maximum of Gaussians), which is 1 + sqrt(2 ln T (T - 1) / (M k)); never more than all on one. Real routers
+    are less even than that: it is a lower bound.
+    """
+    return min(float(ranks), 1.0 + math.sqrt(uneven / max(tokens, 1e-9)))
 
 
 def _windowed(new: float, window: int) -> float:
@@ -205,7 +225,11 @@ def stepper(rates: Rates, cut: Costs) -> Stepper:
             if expert_s:
                 # Experts that none of the tokens visits are not read (tokens choose independently).
                 touched = 1.0 - (1.0 - kind.visited) ** tokens
-                linear += _blend(expert_s * touched, kind.expert_flops * tokens / experts, blend)
+                flops = kind.expert_flops * tokens
+                if kind.uneven:
+                    busiest = _busiest(kind.uneven, tokens, layout.tensor_parallel_size)
+                    touched, flops = min(1.0, busiest * touched), busiest * flops
+                linear += _blend(expert_s * touched, flops / experts, blend)
             read, pairs = _attended(kind.window, decodes, context, chunks)
             own_s = each + penalty * linear + read * kind.kv_bytes / kv + pairs * kind.score_flops / attention
             layer_s.append(turns * own_s + 2 * reduce_s)

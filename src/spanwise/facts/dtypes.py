@@ -24,6 +24,7 @@ class WeightFormat:
         expert_bits: Bits per weight of a routed expert, where they differ from other linear layers (gpt-oss).
         fp8_math: True where matrix products run in fp8 (on hardware that has it).
         kv_bits: Bits per KV cache element, where they differ from the activation's (fp8 KV cache).
+        block: Side of the square blocks that have a scale each (fp8 of DeepSeek and Qwen3), which no cut may divide; None without.
         on_the_fly: True where vLLM makes it from a bfloat16 checkpoint while loading; others need their own checkpoint.
     """
 
@@ -34,6 +35,7 @@ class WeightFormat:
     fp8_math: bool = False
     on_the_fly: bool = False
     kv_bits: int | None = None
+    block: int | None = None
 
     @property
     def kv_bytes(self) -> int:

@@ -101,7 +101,7 @@ def _blocks(c: Config, block: Any, key: str) -> WeightFormat:
     """fp8 with one float32 scale per block (DeepSeek: 128 x 128)."""
     if not (isinstance(block, list) and len(block) == 2 and all(_is_size(side) for side in block)):
         c.refuse(key, "expected two sizes, for example [128, 128]")
-    return replace(weight_format("fp8"), linear_bits=8 + Fraction(32, block[0] * block[1]))
+    return replace(weight_format("fp8"), linear_bits=8 + Fraction(32, block[0] * block[1]), block=block[0])
 
 
 def _mxfp4(c: Config, quantisation: dict[str, Any]) -> Stored:

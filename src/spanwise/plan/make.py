@@ -190,6 +190,7 @@ def _engine_args(model: ModelFacts, chosen: Chosen, length: int) -> dict[str, An
     arguments: dict[str, Any] = {
         "tensor_parallel_size": chosen.tensor_parallel_size,
         "pipeline_parallel_size": chosen.pipeline_parallel_size,
+        **({"enable_expert_parallel": True} if chosen.expert_parallel else {}),
         **_precision(model, chosen.dtype),
         "gpu_memory_utilization": chosen.gpu_memory_utilization,
     }

@@ -225,7 +225,11 @@ def bubbles(predicted: dict[str, Any], measured: dict[str, Any]) -> list[Bubble]
     """Every setting but those of one chunk, which are 1 - 1/p on both sides by definition."""
     found = []
     for model, stages in sorted({(b["model"], b["pipeline"]) for b in measured["bubbles"].values()}):
-        mine = {b["chunks"]: (name, b) for name, b in measured["bubbles"].items() if (b["model"], b["pipeline"]) == (model, stages)}
+        mine = {
+            b["chunks"]: (name, b)
+            for name, b in measured["bubbles"].items()
+            if (b["model"], b["pipeline"]) == (model, stages)
+        }
         real = {chunks: fmean(run["time_ms"] for run in b["runs"]) for chunks, (_, b) in mine.items()}
         said = {chunks: predicted["bubbles"][name]["time_ms"] for chunks, (name, _) in mine.items()}
         for chunks in sorted(set(mine) - {1}):
@@ -239,12 +243,12 @@ def bubbles(predicted: dict[str, Any], measured: dict[str, Any]) -> list[Bubble]
 def bubble_table(predicted: dict[str, Any], measured: dict[str, Any]) -> list[str]:
     """The same as a table."""
     rows = [
-        "| model, stages, chunks | T(m) ms: measured, predicted | bubble measured | predicted | error | T(m) noise |",
+        "| model, stages, chunks | T(m) ms: measured, predicted | bubble measured | predicted | measured over predicted | T(m) noise |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for b in bubbles(predicted, measured):
         rows.append(
-            f"| {b.model}, {b.stages}, {b.chunks} | {b.real_ms:.0f}, {b.said_ms:.0f} | {b.real:.1%} | {b.said:.1%} | {b.said / b.real - 1:+.1%} | {b.noise:.1%} |"
+            f"| {b.model}, {b.stages}, {b.chunks} | {b.real_ms:.0f}, {b.said_ms:.0f} | {b.real:.1%} | {b.said:.1%} | {b.real / b.said - 1:+.1%} | {b.noise:.1%} |"
         )
     return rows
 
@@ -280,6 +284,9 @@ def section() -> list[str]:
         *choice(cells),
         "",
         *crossings(cells),
+        "\nMissed: pipelines whose stages all compute at once (six and eight requests) are predicted 10 to 13 % too fast with two stages, and 36 to "
+        "41 % too fast with three stages on two cores. There the engine's own process finds no idle core and takes its time from a rank, which the "
+        "estimator does not count; with one request at a time, and on links that leave a core idle, it does not show. Hence the last crossing.",
         "\n### Pipeline bubbles\n",
         *bubble_table(predicted, measured),
         "\n### Every cell below saturation\n",

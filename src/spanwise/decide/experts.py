@@ -1,7 +1,7 @@
 """Expert parallelism: whole experts on each rank, where slices of them are impossible.
 
-Slices keep all ranks equally busy whatever the router does. Whole experts do not, so they are taken only where vLLM cannot slice: an expert's
-width that the size does not divide, or would divide through a block of fp8.
+Slices keep all ranks equally busy whatever the router does. Whole experts do not, so they are taken only where vLLM cannot slice: an
+expert's width that the size does not divide, or would divide through a block of fp8.
 """
 
 from __future__ import annotations

@@ -159,9 +159,9 @@ def _blend(memory_s: float, compute_s: float, exponent: float) -> float:
 def _busiest(uneven: float, tokens: float, ranks: int) -> float:
     """Work of the busiest of ``ranks`` ranks with whole experts over the mean, where tokens choose experts evenly and independently.
 
-    M tokens of k experts each fall on T ranks: the mean is M k / T, and the largest of T such counts lies about sqrt(2 ln T) deviations above
-    it (the usual bound on a maximum of Gaussians), which is 1 + sqrt(2 ln T (T - 1) / (M k)); never more than all on one. Real routers
-    are less even than that: it is a lower bound.
+    M tokens of k experts each fall on T ranks: the mean is M k / T, and the largest of T such counts lies about sqrt(2 ln T) deviations
+    above it (the usual bound on a maximum of Gaussians), which is 1 + sqrt(2 ln T (T - 1) / (M k)); never more than all on one. Real
+    routers are less even than that: it is a lower bound.
     """
     return min(float(ranks), 1.0 + math.sqrt(uneven / max(tokens, 1e-9)))
 

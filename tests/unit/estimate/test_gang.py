@@ -1,4 +1,4 @@
-"""What several ranks of one replica cost beside their own work: gathered scores, a bucket in the link, the gang's overhead, shared cores."""
+"""What several ranks cost beside their own work: gathered scores, a bucket in the link, the gang's overhead, shared cores."""
 
 from __future__ import annotations
 

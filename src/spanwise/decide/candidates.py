@@ -173,21 +173,17 @@ class Judge:
     def best_confirmed(self) -> Candidate | None:
         """The best layout by the replay's figures.
 
-        What the formulas find is replayed once. What the replay found corrects the formulas from then on, for this load; where that
-        changes what the layout achieves, the search goes on.
+        What the formulas find is replayed once. What the replay found corrects the formulas from then on, for this load, and with that the
+        search is repeated until it finds what was replayed already: else a layout that the corrected formulas favour would be passed over.
         """
-        found = self.best()
         for _ in range(_MOST_CONFIRMATIONS):
+            found = self.best()
             if found is None or found.service is None:
                 return found
-            key = (found.layout, found.replicas, found.batched_tokens)
-            if key in self._confirmed:
+            if (found.layout, found.replicas, found.batched_tokens) in self._confirmed:
                 return found
-            confirmed = self.confirm(found)
-            if confirmed.tier <= found.tier:
-                return confirmed
-            found = self.best()
-        return found
+            self.confirm(found)
+        return min(self._confirmed.values(), key=lambda candidate: candidate.key)
 
     def confirm(self, candidate: Candidate) -> Candidate:
         """The candidate with its service replayed request by request, and the tier that follows."""

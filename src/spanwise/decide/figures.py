@@ -74,7 +74,8 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         "max_requests_per_s": spread([item.max_requests_per_s for item in cases], count),
     }
     caveats = [_caveat("model_is_approximated", said) for said in question.model.caveats]
-    if any(fact.kind == "assumption" for fact in question.gpu.engine["sixteen"].values()):
+    # A GPU that was not measured has all of them assumed; one that was may still have an overhead that only several of them would show.
+    if question.gpu.engine["sixteen"]["memory_efficiency"].kind == "assumption":
         caveats.append(
             _caveat(
                 "engine_not_measured_on_this_gpu",

@@ -247,3 +247,16 @@ def test_a_smaller_token_budget_may_do_with_fewer_replicas():
     verdict = ask(LLAMA_70B, per_node=4, nodes=1, fabric=None, rate=2)
     assert (verdict.chosen.gpus, verdict.chosen.tensor_parallel_size) == (2, 2)
     assert verdict.chosen.max_num_batched_tokens == 2048
+
+
+def test_what_would_do_as_well_with_as_few_gpus_inside_nodes_is_chosen():
+    found = ask(LLAMA_8B, "L4-24GB", 2, 2, "ib-ndr-400g", rate=4, objectives={"tpot_p95_ms": 50})
+    assert found.verdict == "one_node"
+    assert not any("with 4 GPUs instead of 4" in reason.text for reason in found.reasons)
+
+
+def test_the_engine_is_not_called_unmeasured_on_gpus_that_were_measured():
+    for gpu, measured in (("H100-80GB-SXM", True), ("H200-141GB-SXM", True), ("L4-24GB", False)):
+        found = ask(LLAMA_8B, gpu, 1, 1, rate=1)
+        assert found.predicted is not None
+        assert any("engine_not_measured" in said for said in found.predicted.caveats) is not measured

@@ -30,9 +30,10 @@ from pathlib import Path
 
 import spanwise
 from spanwise.decide import decide
-from spanwise.decide.candidates import Judge, layouts
+from spanwise.decide.candidates import Judge
 from spanwise.decide.judge import ask
 from spanwise.decide.pareto import judged as candidates_of
+from spanwise.decide.question import layouts
 from spanwise.facts.architectures import model_facts
 from spanwise.facts.book import FactBook
 from spanwise.facts.catalogue import model_config

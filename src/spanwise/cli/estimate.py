@@ -41,8 +41,8 @@ def estimate(
     from pathlib import Path
 
     from spanwise.checkpoints.resolve import resolve_config
-    from spanwise.decide.candidates import default_batched_tokens, default_max_sequences
     from spanwise.decide.judge import served_format
+    from spanwise.decide.question import default_batched_tokens, default_max_sequences
     from spanwise.errors import FactsError, InputError, LayoutError
     from spanwise.estimate.layout import Layout, check_layout, needs_whole_experts
     from spanwise.estimate.memory import replica_memory

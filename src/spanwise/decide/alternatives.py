@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from spanwise.decide.candidates import Candidate, Judge, Question, layouts
+from spanwise.decide.candidates import Judge
 from spanwise.decide.crossing import crossing
 from spanwise.decide.figures import predicted
+from spanwise.decide.question import Candidate, Question, layouts
 from spanwise.decide.types import Predicted, Reason, Rejected
 from spanwise.decide.words import gib, gpus, ms, name_of, shortfall
 from spanwise.estimate.layout import Layout, fits_nodes, valid_tensor_parallel

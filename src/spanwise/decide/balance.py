@@ -17,7 +17,8 @@ from spanwise.estimate.layout import Layout, stage_layers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from spanwise.decide.candidates import Candidate, Judge
+    from spanwise.decide.candidates import Judge
+    from spanwise.decide.question import Candidate
 
 # Layers taken from the last stage and from the first, at most; better by more than this share counts.
 _FROM_LAST, _FROM_FIRST, _BETTER = 4, 2, 0.01

@@ -1,151 +1,41 @@
-"""One layout judged: does it hold the model, carry the load and keep the objectives, and with how many replicas."""
+"""Layouts judged: does each hold the model, carry the load and keep the objectives, and with how many replicas."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from dataclasses import replace as dataclass_replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from spanwise.decide.balance import uneven
-from spanwise.estimate.layout import Layout, fits_nodes, layer_runs, needs_whole_experts, valid_tensor_parallel
+from spanwise.decide.question import (
+    BATCHED_SMALL,
+    Candidate,
+    Question,
+    default_batched_tokens,
+    default_max_sequences,
+    layouts,
+)
+from spanwise.estimate.layout import Layout, layer_runs
 from spanwise.estimate.memory import Memory, StageMemory, replica_memory, stage_memory
 from spanwise.estimate.rates import Rates, rates
-from spanwise.estimate.serving import (
-    HEADROOM,
-    MAX_SEQUENCES,
-    MAX_SEQUENCES_BIG,
-    Correction,
-    Load,
-    Service,
-    observe,
-    pace_of,
-    served,
-)
+from spanwise.estimate.serving import HEADROOM, Correction, Load, Service, observe, pace_of, served
 from spanwise.estimate.step import Costs, costs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable
 
     from spanwise.estimate.layout import Runs
     from spanwise.estimate.pace import Pace
-    from spanwise.facts.book import GpuFacts, LinkFacts
-    from spanwise.facts.dtypes import WeightFormat
-    from spanwise.facts.model import ModelFacts
-    from spanwise.intent.types import Objectives, Today, Workload
 
-# vLLM's own default for a server (vllm/engine/arg_utils.py): 8192 tokens per step on GPUs of 70 GiB and more, else
-# 2048.
-_BIG_GPU_BYTES = 70 * 2**30
-_BATCHED_BIG, _BATCHED_SMALL = 8192, 2048
 # How often a choice of the formulas may be refuted by the replay before the last one stands.
 _MOST_CONFIRMATIONS = 8
 # Missing by up to this much more counts as equal, for the sake of fewer replicas.
 _ALMOST = 1.05
-# Replicas beyond these sizes are not searched: no deployment is known that comes near.
-_MOST_RANKS, _WIDEST_TENSOR, _LONGEST_PIPELINE = 1024, 256, 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """Everything a judgement depends on, with names resolved to facts. Flips are found by changing one part of it."""
-
-    model: ModelFacts
-    weights: WeightFormat
-    gpu: GpuFacts
-    gpus_per_node: int
-    nodes: int
-    fabric: LinkFacts | None
-    workload: Workload
-    objectives: Objectives
-    max_model_len: int
-    utilization: float
-    spares: int
-    host_availability: float
-    today: Today | None = None
-    prices: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def gpus(self) -> int:
-        """GPUs at hand."""
-        return self.gpus_per_node * self.nodes
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A layout with replicas, and what it does. ``service`` is None where it does not hold the model.
-
-    ``tier``: 0 carries the load and keeps the objectives, 1 carries the load, 2 does neither, 3 does not hold the
-    model.
-    """
-
-    layout: Layout
-    replicas: int
-    memory: Memory
-    batched_tokens: int
-    service: Service | None
-    tier: int
-    badness: float
-
-    @property
-    def gpus(self) -> int:
-        """GPUs of all replicas."""
-        return self.layout.world_size * self.replicas
-
-    @cached_property
-    def key(self) -> tuple[float, ...]:
-        """Smaller is better: what it achieves, not crossing nodes, fewer GPUs, the smaller span, time."""
-        service = self.service
-        time = 0.0 if service is None else service.tpot_s + (service.ttft_s or 0.0) / 1e3
-        return (
-            self.tier,
-            self.badness,
-            float(self.layout.nodes > 1),
-            float(self.gpus),
-            float(self.layout.world_size > 1),
-            time,
-        )
 
 
 def _as_good(fewer: Candidate, full: Candidate) -> bool:
     """True where fewer replicas achieve what all of them do, or miss it by hardly more."""
     return (fewer.tier, fewer.badness) <= (full.tier, full.badness * _ALMOST)
-
-
-def layouts(question: Question) -> Iterator[Layout]:
-    """Every layout that the model and the hardware allow, smallest first; within one node before across nodes."""
-    found = []
-    per_node = question.gpus_per_node
-    ranks = min(question.gpus, _MOST_RANKS)
-    widest = min(ranks, _WIDEST_TENSOR)
-    sizes = dict.fromkeys(valid_tensor_parallel(question.model, widest), False)
-    if question.model.moe:
-        # Only where slices of the experts are impossible: whole ones are unevenly busy, which slices are not.
-        whole = range(2, min(widest, question.model.heads) + 1)
-        sizes |= {size: True for size in whole if size not in sizes and needs_whole_experts(question.model, size)}
-    for tensor, whole_experts in sorted(sizes.items()):
-        for pipeline in range(1, min(question.model.layers, ranks // tensor, _LONGEST_PIPELINE) + 1):
-            # Long pipelines of odd length differ too little to be judged one by one.
-            if pipeline > 8 and pipeline % 4:
-                continue
-            layout = Layout(tensor, pipeline, per_node, expert_parallel=whole_experts)
-            joined = (layout.nodes == 1 or question.fabric is not None) and (
-                layout.world_size == layout.nodes or question.gpu.link is not None
-            )
-            if joined and fits_nodes(layout) and layout.nodes <= question.nodes:
-                found.append(layout)
-    return iter(sorted(found, key=lambda item: (item.nodes > 1, item.world_size, item.pipeline_parallel_size)))
-
-
-def default_batched_tokens(gpu: GpuFacts) -> int:
-    """VLLM's own ``max_num_batched_tokens`` of a server on this GPU."""
-    return _BATCHED_BIG if gpu.memory.value >= _BIG_GPU_BYTES else _BATCHED_SMALL
-
-
-def default_max_sequences(gpu: GpuFacts) -> int:
-    """VLLM's own ``max_num_seqs`` of a server on this GPU."""
-    return MAX_SEQUENCES_BIG if gpu.memory.value >= _BIG_GPU_BYTES else MAX_SEQUENCES
 
 
 class Judge:
@@ -173,8 +63,8 @@ class Judge:
     def best_confirmed(self) -> Candidate | None:
         """The best layout by the replay's figures.
 
-        What the formulas find is replayed once. What the replay found corrects the formulas from then on, for this load, and with that the
-        search is repeated until it finds what was replayed already: else a layout that the corrected formulas favour would be passed over.
+        What the formulas find is replayed once. What the replay found corrects the formulas from then on, for this load. Where that changes
+        what the layout achieves, or lets others keep objectives that they missed, the search is repeated until it finds what was replayed.
         """
         for _ in range(_MOST_CONFIRMATIONS):
             found = self.best()
@@ -182,8 +72,16 @@ class Judge:
                 return found
             if (found.layout, found.replicas, found.batched_tokens) in self._confirmed:
                 return found
-            self.confirm(found)
+            confirmed = self.confirm(found)
+            if confirmed.tier <= found.tier and not self._others_gain():
+                return confirmed
         return min(self._confirmed.values(), key=lambda candidate: candidate.key)
+
+    def _others_gain(self) -> bool:
+        """True where the last replay found a time with an objective shorter than the formula had it."""
+        goals, factors = self.question.objectives, dict(self.correction.factors)
+        watched = (("ttft_p95_s", goals.ttft_p95_ms), ("tpot_p95_s", goals.tpot_p95_ms))
+        return any(goal is not None and factors.get(name, 1.0) < 1.0 for name, goal in watched)
 
     def confirm(self, candidate: Candidate) -> Candidate:
         """The candidate with its service replayed request by request, and the tier that follows."""
@@ -245,16 +143,16 @@ class Judge:
         large = default_batched_tokens(self.question.gpu)
         _, memory = self.cut(layout, large)
         if not self._holds(memory):
-            return self._fewest(layout, _BATCHED_SMALL) if self._holds(self.cut(layout, _BATCHED_SMALL)[1]) else 1
+            return self._fewest(layout, BATCHED_SMALL) if self._holds(self.cut(layout, BATCHED_SMALL)[1]) else 1
         found = self._fewest(layout, large)
-        if found == 1 or large == _BATCHED_SMALL:
+        if found == 1 or large == BATCHED_SMALL:
             return found
-        return min(found, self._fewest(layout, _BATCHED_SMALL)) if self._kv_limits(layout) else found
+        return min(found, self._fewest(layout, BATCHED_SMALL)) if self._kv_limits(layout) else found
 
     def _kv_limits(self, layout: Layout) -> bool:
         """True where the KV cache is what limits: only there can a smaller token budget carry more."""
         slots = []
-        for tokens in (_BATCHED_SMALL, default_batched_tokens(self.question.gpu)):
+        for tokens in (BATCHED_SMALL, default_batched_tokens(self.question.gpu)):
             cut, memory = self.cut(layout, tokens)
             slots.append(self._slots(self._pace(cut, tokens), memory))
         return slots[0] > slots[1]
@@ -310,7 +208,7 @@ class Judge:
         """True where all stages together have room for what the fullest has not: cheap, and never wrongly false."""
         if self._holds(candidate.memory):
             return False
-        _, memory = self.cut(candidate.layout, _BATCHED_SMALL)
+        _, memory = self.cut(candidate.layout, BATCHED_SMALL)
         length = self.question.max_model_len
         used = sum(stage.weights + length * stage.kv_per_token for stage in memory.stages)
         return used <= len(memory.stages) * (memory.usable - memory.reserve - memory.activations)
@@ -318,13 +216,13 @@ class Judge:
     def _of_budgets(self, layout: Layout, replicas: int | None, beat: Candidate | None) -> Candidate:
         tokens = default_batched_tokens(self.question.gpu)
         first = self._judge(layout, replicas, tokens, beat)
-        if tokens == _BATCHED_SMALL:
+        if tokens == BATCHED_SMALL:
             return first
         carried = first.service is not None and first.service.sustained
         if carried and not self._kv_limits(layout):
             return first
         # Fewer tokens per step leave more memory to the KV cache: more may be carried, or the same by fewer replicas.
-        second = self._judge(layout, replicas, _BATCHED_SMALL, beat)
+        second = self._judge(layout, replicas, BATCHED_SMALL, beat)
         fewer = second.replicas < first.replicas and _as_good(second, first)
         return second if second.tier < first.tier or (second.tier == first.tier and fewer) else first
 

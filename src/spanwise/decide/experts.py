@@ -12,7 +12,8 @@ from spanwise.decide.types import Reason
 from spanwise.estimate.layout import expert_width, invalid_tensor_parallel
 
 if TYPE_CHECKING:
-    from spanwise.decide.candidates import Candidate, Judge
+    from spanwise.decide.candidates import Judge
+    from spanwise.decide.question import Candidate
 
 
 def reason(judge: Judge, best: Candidate) -> Reason | None:

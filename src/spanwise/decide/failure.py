@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from spanwise.decide.types import Failure
 
 if TYPE_CHECKING:
-    from spanwise.decide.candidates import Candidate, Question
+    from spanwise.decide.question import Candidate, Question
 
 # Share of the time that a GPU host is up, where the intent does not say: an assumption, about four days of outage a year.
 HOST_AVAILABILITY = 0.99

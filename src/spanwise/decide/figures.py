@@ -8,8 +8,9 @@ from spanwise.decide.types import MemoryBudget, Predicted, StageBudget
 from spanwise.estimate.rates import CASES, rates
 
 if TYPE_CHECKING:
-    from spanwise.decide.candidates import Candidate, Judge, Question
+    from spanwise.decide.candidates import Judge
     from spanwise.decide.codes import CaveatCode
+    from spanwise.decide.question import Candidate, Question
     from spanwise.estimate.serving import Service
     from spanwise.facts.book import GpuFacts
     from spanwise.facts.fact import Fact

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spanwise.decide.alternatives import pair_across
-from spanwise.decide.candidates import Candidate, Judge, Question
+from spanwise.decide.candidates import Judge
 from spanwise.decide.crossing import needed_bandwidth, needed_hop
+from spanwise.decide.question import Candidate, Question
 from spanwise.decide.types import Flip
 from spanwise.decide.words import name_of
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from spanwise.decide.alternatives import closest, feasible_by, rejected, widest_inside
 from spanwise.decide.balance import balanced
 from spanwise.decide.balance import reason as uneven_stages
-from spanwise.decide.candidates import Candidate, Judge, Question
+from spanwise.decide.candidates import Judge
 from spanwise.decide.experts import reason as whole_experts
 from spanwise.decide.failure import HOST_AVAILABILITY, failure
 from spanwise.decide.figures import budget, predicted, used_facts
 from spanwise.decide.flips import flips
 from spanwise.decide.pareto import points
+from spanwise.decide.question import Candidate, Question
 from spanwise.decide.types import (
     Chosen,
     PinnedLayout,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from spanwise.decide.candidates import layouts
+from spanwise.decide.question import layouts
 from spanwise.decide.types import FrontPoint, Reason
 from spanwise.decide.words import gpus, ms, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from spanwise.decide.candidates import Candidate, Judge
+    from spanwise.decide.candidates import Judge
+    from spanwise.decide.question import Candidate
 
 # Points that a verdict shows; a front may have hundreds, most of them neighbours.
 MOST_POINTS = 12

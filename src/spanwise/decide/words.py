@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from spanwise.decide.types import Reason
 
 if TYPE_CHECKING:
-    from spanwise.decide.candidates import Candidate, Judge
+    from spanwise.decide.candidates import Judge
+    from spanwise.decide.question import Candidate
     from spanwise.estimate.layout import Layout
 
 

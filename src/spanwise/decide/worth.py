@@ -8,7 +8,7 @@ from spanwise.decide.types import Reason
 from spanwise.decide.words import gpus, name_of
 
 if TYPE_CHECKING:
-    from spanwise.decide.candidates import Candidate, Question
+    from spanwise.decide.question import Candidate, Question
     from spanwise.decide.types import Predicted
 
 _FIGURES = (("ttft_p95_ms", "TTFT p95"), ("tpot_p95_ms", "TPOT p95"))

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spanwise.decide import decide
-from spanwise.decide.candidates import Judge, layouts
+from spanwise.decide.candidates import Judge
 from spanwise.decide.judge import ask as question_of
+from spanwise.decide.question import layouts
 from spanwise.errors import SpanwiseError
 from spanwise.estimate.layout import Layout
 from spanwise.facts.architectures import model_facts

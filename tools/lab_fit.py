@@ -95,7 +95,10 @@ def fit(calibration: dict[str, Any]) -> dict[str, Any]:
     ]
     facts.append(_fact("lab-cpu.large_compute_efficiency", values["small_compute_efficiency"], "1", None, None))
     facts.append(_fact("lab-cpu.shared_cores", float(calibration["cores"]), "1", None, None))
-    return {"schema": "spanwise.facts/1", "facts": facts + _gangs(used, calibration)}
+    return {
+        "schema": "spanwise.facts/1",
+        "facts": facts + _gangs(replace(used, shared_cores=calibration["cores"]), calibration),
+    }
 
 
 def _point(p: dict[str, Any]) -> Point:
@@ -122,30 +125,34 @@ def _gangs(used: Rates, calibration: dict[str, Any]) -> list[dict[str, Any]]:
     cuts = {(p["tensor"], p["pipeline"]): _cut("small", Layout(p["tensor"], p["pipeline"], 1)) for p in points}
 
     def predicted(p: dict[str, Any], logs: np.ndarray) -> float:
-        hop, overhead, share, speed = np.exp(logs)
+        hop, overhead, share, speed, taken = np.exp(logs)
         far = _shaped(p["rate_mbit"], hop, share, speed)
         point = seconds(
-            replace(used, far=far, gang_overhead=overhead), cuts[p["tensor"], p["pipeline"]], _point(p), BATCHED_TOKENS
+            replace(used, far=far, gang_overhead=overhead, engine_cpu=taken),
+            cuts[p["tensor"], p["pipeline"]],
+            _point(p),
+            BATCHED_TOKENS,
         )
         return float(point * 1e3)
 
-    start = np.log([ping_hop, 5e-3, statistics.fmean(shares), free / 2])
-    bounds = (np.log([ping_hop / 3, 1e-4, 0.5, free / 20]), np.log([ping_hop * 5, 5e-2, 1.0, free]))
+    start = np.log([ping_hop, 5e-3, statistics.fmean(shares), free / 2, 5e-3])
+    bounds = (np.log([ping_hop / 3, 1e-4, 0.5, free / 20, 1e-4]), np.log([ping_hop * 5, 5e-2, 1.0, free, 5e-2]))
     answer = least_squares(
         lambda logs: np.array([np.log(predicted(p, logs) / p["time_ms"]) for p in points]),
         start, bounds=bounds, loss="soft_l1", f_scale=0.03, diff_step=1e-4,
     )  # fmt: skip
-    hop, overhead, share, speed = map(float, np.exp(answer.x))
+    hop, overhead, share, speed, taken = map(float, np.exp(answer.x))
     for p in points:
         print(f"  small TP{p['tensor']} PP{p['pipeline']} @ {p['rate_mbit']:>3} {p['phase']:<8} {p['new_tokens']:>4}: {p['time_ms']:8.2f} ms, "
               f"fitted {predicted(p, answer.x):8.2f} ({predicted(p, answer.x) / p['time_ms'] - 1:+.1%})")  # fmt: skip
     print(
-        f"  hop {hop * 1e6:.0f} us (ping {ping_hop * 1e6:.0f}), gang {overhead * 1e3:.1f} ms, share {share:.3f} (ping {shares}), free {free * 8e-9:.2f} Gbit/s"
+        f"  hop {hop * 1e6:.0f} us (ping {ping_hop * 1e6:.0f}), gang {overhead * 1e3:.1f} ms, engine {taken * 1e3:.1f} ms, share {share:.3f} (ping {shares}), free {free * 8e-9:.2f} Gbit/s"
     )
     return [
         _fact("inline.hop", hop, "s", 0.7 * hop, 1.5 * hop),
         _fact("inline.efficiency", share, "1", min(share, *shares), max(share, *shares)),
         _fact("lab-cpu.gang_overhead", overhead, "s", 0.6 * overhead, 1.5 * overhead),
+        _fact("lab-cpu.engine_cpu", taken, "s", 0.5 * taken, 2 * taken),
         _fact("lab-shared-memory.bandwidth", speed, "B/s", 0.5 * speed, max(free, 1.5 * speed)),
     ]
 

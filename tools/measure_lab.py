@@ -132,8 +132,10 @@ def calibrate(directory: Path) -> None:
                 for rate in PING_RATES:
                     lab.rate(rate or None)
                     where = {"model": "small", "tensor": tensor, "pipeline": pipeline, "rate_mbit": rate}
-                    found = engine.order("decode", batch=1, prompt=32)
-                    document["gangs"].append({**where, "phase": "decode", "batch": 1, "new_tokens": 1, **found})
+                    # Of eight requests a pipeline has two steps under way: no core is idle.
+                    for batch in (1, 8):
+                        found = engine.order("decode", batch=batch, prompt=32)
+                        document["gangs"].append({**where, "phase": "decode", "batch": batch, "new_tokens": 1, **found})
                     for tokens in (16, 32, 64, 128):
                         found = engine.order("prefill", batch=1, tokens=tokens)
                         document["gangs"].append(

@@ -51,9 +51,10 @@ class Rates:
     near: Link | None
     far: Link | None
     async_scheduling: bool = True  # the engine plans a step while the last one runs (vLLM on GPUs)
-    shared_cores: int | None = (
-        None  # cores that all ranks share (hosts emulated on one machine), else each rank has its own
-    )
+    # Cores that all ranks share (hosts emulated on one machine), else each rank has its own; and what the engine's own processes take
+    # of them per step where the ranks leave none idle, seconds.
+    shared_cores: int | None = None
+    engine_cpu: float = 0.0
 
     def turns(self, ranks: int) -> int:
         """How many of ``ranks`` busy ranks a core serves, one after the other."""
@@ -116,6 +117,7 @@ def rates(gpu: GpuFacts, far: LinkFacts | None, weights: WeightFormat, case: Cas
         near=None if gpu.link is None else link(gpu.link, case),
         far=None if far is None else link(far, case),
         async_scheduling=gpu.cuda,
+        engine_cpu=0.0 if gpu.engine_cpu is None else _low(gpu.engine_cpu, case),
         shared_cores=None if gpu.shared_cores is None else max(1, round(gpu.shared_cores.value)),
     )
 

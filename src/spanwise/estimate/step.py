@@ -199,6 +199,8 @@ def stepper(rates: Rates, cut: Costs) -> Stepper:
     turns = rates.turns(layout.tensor_parallel_size)
     more_turns = rates.turns(layout.world_size) / turns
     gang_s = rates.gang_overhead if layout.world_size > 1 else 0.0
+    crowded = rates.shared_cores is not None and layout.world_size >= rates.shared_cores
+    taken_s = rates.engine_cpu if crowded else 0.0
     experts, kv, attention = rates.experts, rates.kv, rates.attention
     penalty_of = rates.mid_batch if cut.eight_bit else None
     kinds = [(kind, kind.dense_bytes / rates.memory, kind.expert_bytes / rates.memory) for kind in cut.kinds]
@@ -251,7 +253,7 @@ def stepper(rates: Rates, cut: Costs) -> Stepper:
             return total, total
         # Llama-like models hand on the hidden state and the residual.
         hops, slowest_hop = pipeline_hops_s(rates, layout, 2 * size)
-        return total + hops, more_turns * slowest + slowest_hop
+        return total + hops, more_turns * slowest + slowest_hop + taken_s
 
     return step
 

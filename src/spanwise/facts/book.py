@@ -31,7 +31,16 @@ _MAX_BYTES = 16 << 20
 _RANK = {"assumption": 0, "catalogue": 1, "stated": 2, "measured": 3}
 _NEEDED_GPU = ("memory", "memory_bandwidth", "bf16_flops")
 _NEEDED_LINK = ("hop", "bandwidth")
-_OPTIONAL = {"fp8_flops", "driver_memory", "shared_cores", "efficiency", "allreduce_floor", "burst", *QUANTITIES}
+_OPTIONAL = {
+    "fp8_flops",
+    "driver_memory",
+    "shared_cores",
+    "engine_cpu",
+    "efficiency",
+    "allreduce_floor",
+    "burst",
+    *QUANTITIES,
+}
 
 # Used where a fabric comes without a share of its bandwidth that collectives reach.
 _DEFAULT_EFFICIENCY = Fact(
@@ -83,6 +92,7 @@ class GpuFacts:
         driver_memory: What the driver shows (nvidia-smi), where it was read; no formula uses it.
         vendor: Who made it; larger GPUs are offered of one vendor only.
         shared_cores: Processor cores that the ranks of all hosts share: emulated hosts on one machine only.
+        engine_cpu: What the engine's own processes compute per step there; it shows where ranks leave no core idle.
     """
 
     name: str
@@ -96,6 +106,7 @@ class GpuFacts:
     driver_memory: Fact | None = None
     vendor: str = "nvidia"
     shared_cores: Fact | None = None
+    engine_cpu: Fact | None = None
 
     @property
     def facts(self) -> tuple[Fact, ...]:
@@ -144,6 +155,7 @@ class FactBook:
             cuda=engine != "vllm-cpu",
             driver_memory=facts.get("driver_memory"),
             shared_cores=facts.get("shared_cores"),
+            engine_cpu=facts.get("engine_cpu"),
             vendor=vendor,
             link=None if link is None else self.fabric(link, where="hardware.gpu.interconnect"),
         )

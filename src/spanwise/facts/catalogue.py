@@ -22,6 +22,7 @@ _UNITS = {
     "bf16_flops": "FLOP/s",
     "fp8_flops": "FLOP/s",
     "shared_cores": "1",
+    "engine_cpu": "s",
     # What an engine makes of a GPU: spanwise.facts.engine says what each one is.
     "memory_efficiency": "1",
     "kv_efficiency": "1",

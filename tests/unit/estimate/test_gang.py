@@ -70,6 +70,16 @@ def test_ranks_that_share_cores_take_turns() -> None:
     assert other.bottleneck > 1.9 * one.bottleneck, "several keep all busy, on half the cores"
 
 
+def test_the_engines_own_processes_take_time_only_where_no_core_is_idle() -> None:
+    taxed, shared = replace(L4, shared_cores=2, engine_cpu=0.01), replace(L4, shared_cores=2)
+    two, one = costs(MODEL, BF16, Layout(1, 2, 1)), costs(MODEL, BF16, Layout(1, 1, 1))
+    assert step_time(taxed, two, DECODE).latency == step_time(shared, two, DECODE).latency
+    more = step_time(taxed, two, DECODE).bottleneck - step_time(shared, two, DECODE).bottleneck
+    assert more == pytest.approx(0.01)
+    assert step_time(taxed, one, DECODE) == step_time(shared, one, DECODE)
+    assert step_time(replace(taxed, shared_cores=4), two, DECODE).bottleneck < step_time(taxed, two, DECODE).bottleneck
+
+
 def test_shared_cores_come_from_a_facts_file() -> None:
     facts = {"schema": "spanwise.facts/1", "facts": [_fact("lab-cpu.shared_cores", 2.0, "1")]}
     assert rates(book_from(facts, where="here").gpu("lab-cpu"), None, BF16, "expected").shared_cores == 2

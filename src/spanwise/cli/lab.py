@@ -9,6 +9,7 @@ import typer
 from spanwise.cli import frame
 from spanwise.cli.frame import JsonFlag
 from spanwise.cli.helptext import PlainCommand
+from spanwise.cli.lab_run import run
 
 if TYPE_CHECKING:
     from spanwise.lab.spec import LabState
@@ -131,6 +132,9 @@ def rate(
     state = set_rate(_the_lab(), bits)
     state_file.write(state)
     _show(state, as_json)
+
+
+app.command("run", cls=PlainCommand, short_help="A manifest on emulated hosts, asked and taken down.")(run)
 
 
 @app.command(

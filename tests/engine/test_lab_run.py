@@ -47,7 +47,10 @@ def test_both_models_of_a_rendered_rayservice_answer(runtime: str, tmp_path: Pat
         }
     manifest.write_text(yaml.safe_dump(document))
     try:
-        outcome = spanwise("lab", "run", str(manifest), "--json", timeout_s=RUN_HANG_S)
+        keep = ["--keep"] if runtime == "stock" else []
+        outcome = spanwise("lab", "run", str(manifest), "--json", *keep, timeout_s=RUN_HANG_S)
+        if keep and outcome.code == 0:
+            _adopted(spanwise, str(tmp_path / "adopted"))
     finally:
         if (spanwise.state_dir / "lab.json").exists():
             spanwise("lab", "down")
@@ -69,3 +72,32 @@ def test_both_models_of_a_rendered_rayservice_answer(runtime: str, tmp_path: Pat
     assert not sign.exists()
     assert left(before) == {}
     assert json.loads(outcome.out) == report, "one document"
+
+
+def _adopted(spanwise: CommandLine, directory: str) -> None:
+    """What runs is adopted from the cluster, by the layout that runs, and nothing of it is changed."""
+    command = (
+        "lab",
+        "exec",
+        "host-1",
+        "spanwise",
+        "adopt",
+        "--ray",
+        "auto",
+        "--gpu",
+        "lab-cpu",
+        "-o",
+        directory,
+        "--json",
+    )
+    adopted = spanwise(*command)
+    assert adopted.code == 0, adopted.err
+    models = {model["name"]: model for model in adopted.document["models"]}
+    layouts = {name: model["plan"]["layout"] for name, model in models.items()}
+    assert layouts["pipe"]["pipeline_parallel_size"] == 2
+    assert layouts["org/alone-8b"]["pipeline_parallel_size"] == 1
+    assert models["pipe"]["intent"]["hardware"]["hosts"] == ["host-2", "host-3", "host-4"], "the head has no GPU"
+    written = sorted(path.name for path in Path(directory).iterdir())
+    assert written == ["alone-8b.intent.yaml", "alone-8b.plan.json", "pipe.intent.yaml", "pipe.plan.json"]
+    again = spanwise(*command)
+    assert again.document["models"] == adopted.document["models"], "it still runs, as before"

@@ -118,6 +118,8 @@ def _intent(found: Found, given: Given, notes: list[Note]) -> dict[str, Any]:
         nodes = math.ceil(ranks * found.replicas / per_node)
         notes.append(Note(kind="assumed", what="hardware.nodes", text=f"not said; the {nodes} that the layout needs"))
     hardware: dict[str, Any] = {"gpu": gpu, "gpus_per_node": per_node, "nodes": nodes}
+    if found.hosts is not None and nodes == len(found.hosts):
+        hardware["hosts"] = list(found.hosts)
     if nodes > 1:
         hardware["fabric"] = given.fabric or FABRIC
         if given.fabric is None:
@@ -136,7 +138,8 @@ def _intent(found: Found, given: Given, notes: list[Note]) -> dict[str, Any]:
     if isinstance(length, int) and not isinstance(length, bool) and length >= 2:
         document["max_model_len"] = length
     share = arguments.get("gpu_memory_utilization")
-    if isinstance(share, int | float) and not isinstance(share, bool) and 0 < share <= 1:
+    # On CPU the share is of the machine's memory, which the ranks have in common: it says nothing about one rank's room.
+    if isinstance(share, int | float) and not isinstance(share, bool) and 0 < share <= 1 and not gpu.startswith("lab-"):
         document["gpu_memory_utilization"] = float(share)
     if isinstance(arguments.get("revision"), str):
         document["revision"] = arguments["revision"]

@@ -14,6 +14,7 @@ from spanwise.render.lint.documents import read_text
 from spanwise.render.lint.report import items, mapping, whole
 from spanwise.render.manifest import Application, Group, Manifest, read_manifest
 from spanwise.render.server_command import ServerCommand, is_command, server_commands
+from spanwise.serve.inventory import HOST_LABEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ class Found:
         accelerator: Ray's accelerator type; None where it is not said.
         gpus_per_node: GPUs of a host, where the source says it.
         nodes: Hosts, where the source says it.
+        hosts: Their names, where a running cluster says them.
         one_host: True where a replica cannot span hosts.
         plan: A plan of ours that it is served from.
         notes: What was not said.
@@ -64,6 +66,7 @@ class Found:
     accelerator: str | None = None
     gpus_per_node: int | None = None
     nodes: int | None = None
+    hosts: tuple[str, ...] | None = None
     one_host: bool = False
     plan: Plan | None = None
     notes: list[Note] = field(default_factory=list)
@@ -110,6 +113,7 @@ def found_on(described: Mapping[str, Any], address: str) -> list[Found]:
     for model in models:
         model.gpus_per_node = max((int(node["resources"]["GPU"]) for node in hosts), default=None)
         model.nodes = len(hosts) or None
+        model.hosts = tuple(node["labels"].get(HOST_LABEL, node["host"]) for node in hosts) or None
         model.accelerator = model.accelerator or (types.pop() if len(types) == 1 else None)
         model.notes += [
             Note(

@@ -98,6 +98,13 @@ def test_a_layout_that_cannot_hold_the_model_is_said_and_not_planned() -> None:
     assert found.plan is None
 
 
+def test_on_the_labs_hosts_a_share_of_the_memory_says_nothing_about_a_rank() -> None:
+    (found,) = adopted("vllm serve HuggingFaceTB/SmolLM2-135M-Instruct --gpu-memory-utilization 0.05", gpu="lab-cpu")
+    assert found.plan is not None
+    assert found.intent["gpu_memory_utilization"] == 0.9, "the intent's own"
+    assert kinds(found)["gpu_memory_utilization"] == "not_kept"
+
+
 def test_what_a_plan_does_not_carry_is_listed_by_name() -> None:
     command = (
         f"HF_TOKEN={SECRET} NCCL_DEBUG=INFO {COMMAND} --max-num-seqs 32 --hf-token {SECRET} --tensor-parallel-size $TP"
@@ -124,8 +131,12 @@ def described(*configs: Any, **more: Any) -> dict[str, Any]:
         "ray_version": "2.60.0",
         "nodes": [
             {"host": "a", "resources": {"CPU": 8.0}, "labels": {}},
-            {"host": "b", "resources": {"CPU": 8.0, "GPU": 4.0}, "labels": {"ray.io/accelerator-type": "H200"}},
-            {"host": "c", "resources": {"CPU": 8.0, "GPU": 4.0}, "labels": {"ray.io/accelerator-type": "H200"}},
+            {
+                "host": "pod-b",
+                "resources": {"CPU": 8.0, "GPU": 4.0},
+                "labels": {"ray.io/accelerator-type": "H200", "spanwise.io/host": "gpu-a"},
+            },
+            {"host": "pod-c", "resources": {"CPU": 8.0, "GPU": 4.0}, "labels": {"ray.io/accelerator-type": "H200"}},
         ],
         "applications": [
             {"name": f"app-{index}", "status": "RUNNING", "config": config} for index, config in enumerate(configs)
@@ -140,7 +151,14 @@ def test_a_running_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adopting, "describe", lambda _: described(config, None))
     (found,) = adopt_cluster("10.0.0.1:6379", Given(fabric="roce-200g"))
     assert found.plan is not None
-    assert found.intent["hardware"] == {"gpu": "H200-141GB-SXM", "gpus_per_node": 4, "nodes": 2, "fabric": "roce-200g"}
+    assert found.intent["hardware"] == {
+        "gpu": "H200-141GB-SXM",
+        "gpus_per_node": 4,
+        "nodes": 2,
+        "hosts": ["gpu-a", "pod-c"],
+        "fabric": "roce-200g",
+    }
+    assert found.plan.expected.hosts == ("gpu-a", "pod-c")
     assert kinds(found)["application app-1"] == "not_kept"
 
 

@@ -106,7 +106,9 @@ def merged(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
         for row, again in zip(earlier[key], later[key], strict=True):
             row["all_ms"] += again["all_ms"]
             row["time_ms"] = round(statistics.median(row["all_ms"]), 3)
-    return earlier | {"passes": [*earlier.get("passes", [{k: earlier[k] for k in _WHEN}]), {k: later[k] for k in _WHEN}]}
+    return earlier | {
+        "passes": [*earlier.get("passes", [{k: earlier[k] for k in _WHEN}]), {k: later[k] for k in _WHEN}]
+    }
 
 
 _WHEN = ("commit", "dirty", "date", "load_average_at_start")
@@ -238,8 +240,16 @@ def main() -> None:
         default="",
         help="measure: only engines whose name (even-TP1-PP2) contains this, into the file that is there",
     )
-    ask.add_argument("--cells", default="", metavar="PATTERN", help="measure: only cells whose name matches, no bubbles")
-    ask.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="calibration, facts, predictions and measurements of a round")
+    ask.add_argument(
+        "--cells", default="", metavar="PATTERN", help="measure: only cells whose name matches, no bubbles"
+    )
+    ask.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help="calibration, facts, predictions and measurements of a round",
+    )
     ask.add_argument("--again", action="store_true", help="calibrate: a further pass, added to those that are there")
     args = ask.parse_args()
     RESULTS = args.results

@@ -32,7 +32,8 @@ MAX_SEQUENCES_BIG = 1024
 # Requests of a replayed Poisson stream; a closed loop is replayed for this many rounds of its concurrency, all counted, as a
 # benchmark of that length would.
 _STREAM_REQUESTS, _ROUNDS, _FEWEST, _MOST = 300, 3, 32, 3072
-# A queue close to saturation is not a service: the judgement keeps this share of the saturation point. In a closed loop it is the share of the
+# A queue close to saturation is not a service: the judgement keeps this share of the saturation point. In a closed loop it is the share
+# of the
 # requests that must hold KV cache at once; the others wait for a place.
 HEADROOM = 0.9
 
@@ -205,7 +206,8 @@ def served(pace: Pace, load: Load, slots: float) -> Service:
         tail = wait / busy * math.log(busy / 0.05) if busy > 0.05 else 0.0
         token = step(max(1.0, batch))
         batch = wanted * out * token  # Little's law; a jump of T leaves the solution between two sides
-        # A new request waits for the step that runs and the one planned behind it, where any request is running; in a pipeline for the next of
+        # A new request waits for the step that runs and the one planned behind it, where any request is running; in a pipeline for the
+        # next of
         # the steps in flight (0.5 + 1 / stages of a cycle, as the replay has it for 2 to 4 stages).
         ahead = (0.5 + 1.0 / max(1, len(cut.stages))) * token * min(1.0, batch)
         return Service(

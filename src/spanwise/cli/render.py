@@ -49,7 +49,7 @@ def render(
         typer.Option(
             "--offline/--no-offline",
             rich_help_panel=_MODEL,
-            help="Never ask the model hub (HF_HUB_OFFLINE). Default: where there is a model volume.",
+            help="Never ask the model hub (HF_HUB_OFFLINE). Default: where there is a model volume; --no-offline fills it.",
         ),
     ] = None,
     token_secret: Annotated[

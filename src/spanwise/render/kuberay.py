@@ -15,7 +15,14 @@ from spanwise.render.pods import head, worker_group
 from spanwise.render.serve_config import provenance, serve_config
 from spanwise.render.site import Site, site
 from spanwise.render.upgrade import upgrade
-from spanwise.render.upstream import IMAGE, KUBERAY_VERSION, KUEUE_MOST_WORKER_GROUPS, QUEUE_LABELS, RAY_VERSION
+from spanwise.render.upstream import (
+    IMAGE,
+    KUBERAY_VERSION,
+    KUEUE_MOST_WORKER_GROUPS,
+    QUEUE_LABELS,
+    RAY_GID,
+    RAY_VERSION,
+)
 from spanwise.render.weights import refuse_unreachable
 from spanwise.render.yaml_text import yaml_text
 
@@ -144,7 +151,7 @@ def _assumptions(place: Site) -> str:
     else:
         found.append(f"nodes carry {place.domain_label} with the domains that the plan names")
     if place.volume is not None and place.volume.kind == "pvc":
-        found.append(f"claim {place.volume.source} can be mounted by many nodes, and group 100 may read it")
+        found.append(f"claim {place.volume.source} can be mounted by many nodes, and group {RAY_GID} may read it")
     if place.volume is not None and place.volume.kind == "s3":
         found.append("the image holds boto3, and each host's disk the whole model")
     if place.rdma_resource is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanwise.render.names import DOMAIN_LABEL, HOST_LABEL, PLAN_LABEL, SERVICE_LABEL, owner, slug
 from spanwise.render.upstream import PORTS, RAY_GID, RAY_UID, gpu_resource
-from spanwise.render.weights import environment, mounts, volumes
+from spanwise.render.weights import environment, fills_cache, mounts, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def head(plans: Sequence[Plan], place: Site, service: str) -> dict[str, Any]:
         "template": {
             "metadata": {"labels": {SERVICE_LABEL: service}},
             "spec": {
-                **_pod(place, service),
+                **_pod(plans, place, service),
                 **({"tolerations": tolerations} if tolerations else {}),
                 "containers": [
                     {
@@ -81,7 +81,7 @@ def worker_group(group: HostGroup, place: Site, service: str, pin: str | None) -
                 "labels": {SERVICE_LABEL: service, PLAN_LABEL: owner(group), DOMAIN_LABEL: slug(group.domain)},
             },
             "spec": {
-                **_pod(place, service),
+                **_pod(group.plans, place, service),
                 **({"nodeSelector": selector} if selector else {}),
                 "tolerations": [
                     {"key": resource, "operator": "Exists", "effect": "NoSchedule"},
@@ -108,8 +108,10 @@ def account(place: Site, service: str) -> str:
     return place.service_account or service
 
 
-def _pod(place: Site, service: str) -> dict[str, Any]:
+def _pod(plans: Sequence[Plan], place: Site, service: str) -> dict[str, Any]:
     """What every pod has: Ray's own unprivileged user, and no service account token that it does not need."""
+    # A claim is root's until its group is that of Ray's user; with weights, the walk over its files is long: once.
+    group = {"fsGroup": RAY_GID, "fsGroupChangePolicy": "OnRootMismatch"} if fills_cache(plans, place) else {}
     spec: dict[str, Any] = {
         "serviceAccountName": account(place, service),
         "automountServiceAccountToken": False,
@@ -117,6 +119,7 @@ def _pod(place: Site, service: str) -> dict[str, Any]:
             "runAsNonRoot": True,
             "runAsUser": RAY_UID,
             "runAsGroup": RAY_GID,
+            **group,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     }

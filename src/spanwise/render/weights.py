@@ -60,12 +60,25 @@ def _folders(plans: Sequence[Plan], place: Site) -> list[str]:
     return list(dict.fromkeys(plan.model.source for plan in plans if plan.model.source.startswith("/")))
 
 
+def fills_cache(plans: Sequence[Plan], place: Site) -> bool:
+    """True where the volume is the hub's cache and the hub may be asked: what is fetched is written there."""
+    return place.volume is not None and bool(place.volume.mount) and not place.offline and _from_hub(plans)
+
+
+def _from_hub(plans: Sequence[Plan]) -> bool:
+    return any(not plan.model.source.startswith("/") for plan in plans)
+
+
 def mounts(plans: Sequence[Plan], place: Site) -> list[dict[str, Any]]:
-    """Volume mounts of a Ray container; weights are only read."""
-    found = [{"name": f"model-{index}", "mountPath": path} for index, path in enumerate(_folders(plans, place))]
+    """Volume mounts of a Ray container; weights are only read, but where they are fetched."""
+    read_only = {} if fills_cache(plans, place) else {"readOnly": True}
+    found: list[dict[str, Any]] = [
+        {"name": f"model-{index}", "mountPath": path, "readOnly": True}
+        for index, path in enumerate(_folders(plans, place))
+    ]
     if place.volume is not None and place.volume.mount:
-        found.append({"name": _VOLUME, "mountPath": place.volume.mount})
-    return [{**mount, "readOnly": True} for mount in found]
+        found.append({"name": _VOLUME, "mountPath": place.volume.mount, **read_only})
+    return found
 
 
 def volumes(plans: Sequence[Plan], place: Site) -> list[dict[str, Any]]:
@@ -75,9 +88,8 @@ def volumes(plans: Sequence[Plan], place: Site) -> list[dict[str, Any]]:
         for index, path in enumerate(_folders(plans, place))
     ]
     if place.volume is not None and place.volume.kind == "pvc":
-        found.append(
-            {"name": _VOLUME, "persistentVolumeClaim": {"claimName": place.volume.source, "readOnly": True}},
-        )
+        read_only = {} if fills_cache(plans, place) else {"readOnly": True}
+        found.append({"name": _VOLUME, "persistentVolumeClaim": {"claimName": place.volume.source, **read_only}})
     if place.volume is not None and place.volume.kind == "hostPath":
         found.append({"name": _VOLUME, "hostPath": {"path": place.volume.source, "type": "Directory"}})
     return found
@@ -85,7 +97,7 @@ def volumes(plans: Sequence[Plan], place: Site) -> list[dict[str, Any]]:
 
 def environment(plans: Sequence[Plan], place: Site) -> dict[str, Any]:
     """``env`` and ``envFrom`` of a Ray container; Ray's workers inherit them. Secrets are named, never written."""
-    from_hub = any(not plan.model.source.startswith("/") for plan in plans)
+    from_hub = _from_hub(plans)
     env: list[dict[str, Any]] = []
     if place.offline:
         env.append({"name": "HF_HUB_OFFLINE", "value": "1"})

@@ -37,6 +37,17 @@ def test_a_claim_holds_what_the_hub_would_give() -> None:
         assert pod["spec"]["containers"][0]["volumeMounts"][-1]["mountPath"] == "/models"
 
 
+def test_a_claim_that_the_hub_fills_can_be_written() -> None:
+    for pod in pods(service([ARTICLE], RenderOptions(model_volume="pvc:weights", offline=False))):
+        assert pod["spec"]["volumes"][-1]["persistentVolumeClaim"] == {"claimName": "weights"}
+        assert pod["spec"]["containers"][0]["volumeMounts"][-1] == {"name": "models", "mountPath": "/models"}
+        assert pod["spec"]["securityContext"]["fsGroup"] == 100
+    # Nothing is fetched into a volume that holds the plan's own folder.
+    (_, worker) = pods(service([LOCAL], RenderOptions(model_volume="pvc:weights", offline=False)))
+    assert worker["spec"]["volumes"][-1]["persistentVolumeClaim"] == {"claimName": "weights", "readOnly": True}
+    assert "fsGroup" not in worker["spec"]["securityContext"]
+
+
 def test_a_folder_of_a_plan_must_lie_in_the_volume() -> None:
     for word in ("pvc:weights", "hostPath:/models", "hostPath:/models/"):
         (_, worker) = containers([LOCAL], model_volume=word)

@@ -21,7 +21,13 @@ RUN_HANG_S = 600
 # Three ranks, two models: a pipeline over two hosts, for which SmolLM2 stands in, and a model of one rank.
 PIPE = make_plan(name="pipe", model="org/Pipe-70B", served_name="pipe", tensor=1, stages=2, hosts=2, gpus_per_node=1)
 ALONE = make_plan(
-    name="alone", model="org/Alone-8B", served_name="org/alone-8b", tensor=1, gpus_per_node=1, gpu="L4-24GB"
+    name="alone",
+    model="org/Alone-8B",
+    served_name="org/alone-8b",
+    tensor=1,
+    gpus_per_node=1,
+    gpu="L4-24GB",
+    first_host=5,
 )
 RUNTIMES = {
     "stock": RenderOptions(),
@@ -56,7 +62,11 @@ def test_both_models_of_a_rendered_rayservice_answer(runtime: str, tmp_path: Pat
             spanwise("lab", "down")
     assert outcome.code == 0, outcome.err
     report = outcome.document
-    assert [host["group"] for host in report["hosts"]] == ["head", "pipe-domain-1", "pipe-domain-1", "alone-domain-1"]
+    groups = {
+        "stock": ["head", "pipe-domain-1", "pipe-domain-1", "alone-domain-1"],
+        "spanwise": ["head", "host-1", "host-2", "host-5"],
+    }
+    assert [host["group"] for host in report["hosts"]] == groups[runtime]
     models = {model["name"]: model for model in report["models"]}
     assert {model["runtime"] for model in models.values()} == {runtime}
     for model in models.values():

@@ -12,7 +12,7 @@ from spanwise.cli.frame import JsonFlag
 
 if TYPE_CHECKING:
     from spanwise.journey.lab_run import Asked, Report
-    from spanwise.render.manifest import Remark
+    from spanwise.render.reading import Remark
 
 
 def run(

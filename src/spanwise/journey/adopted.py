@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from spanwise.errors import ManifestError
+from spanwise.lab.wiring import HOST_LABEL, LAB_LABEL
 from spanwise.plan.load import parse_plan
 from spanwise.plan.types import Plan
 from spanwise.render.lint.documents import read_text
 from spanwise.render.lint.report import items, mapping, whole
-from spanwise.render.manifest import Application, Group, Manifest, read_manifest
+from spanwise.render.manifest import Application, Manifest, read_manifest
+from spanwise.render.manifest_groups import Group
 from spanwise.render.server_command import ServerCommand, is_command, server_commands
-from spanwise.serve.inventory import HOST_LABEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +114,9 @@ def found_on(described: Mapping[str, Any], address: str) -> list[Found]:
     for model in models:
         model.gpus_per_node = max((int(node["resources"]["GPU"]) for node in hosts), default=None)
         model.nodes = len(hosts) or None
-        model.hosts = tuple(node["labels"].get(HOST_LABEL, node["host"]) for node in hosts) or None
+        model.hosts = (
+            tuple(node["labels"].get(HOST_LABEL, node["labels"].get(LAB_LABEL, node["host"])) for node in hosts) or None
+        )
         model.accelerator = model.accelerator or (types.pop() if len(types) == 1 else None)
         model.notes += [
             Note(

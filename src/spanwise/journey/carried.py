@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from spanwise.errors import ManifestError
 from spanwise.plan.arguments import is_data, runs_code
 from spanwise.plan.environment import FAMILIES, refusal
-from spanwise.render.manifest import Remark
+from spanwise.render.reading import Remark
 
 # vLLM's CPU worker refuses to start where this share of the machine's memory is not free.
 MEMORY_SHARE = 0.1

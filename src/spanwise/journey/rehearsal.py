@@ -20,7 +20,8 @@ from spanwise.lab.spec import HostShape
 from spanwise.lab.wiring import MAX_GPUS, MAX_HOSTS
 from spanwise.plan.make import config_sha256
 from spanwise.plan.types import Plan
-from spanwise.render.manifest import Application, Manifest, Remark
+from spanwise.render.manifest import Application, Manifest
+from spanwise.render.reading import Remark
 from spanwise.render.upstream import RAY_VERSION, SPANWISE_IMPORT_PATH, STOCK_IMPORT_PATH
 from spanwise.serve.inventory import PIN_PREFIX
 

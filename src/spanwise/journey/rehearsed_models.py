@@ -11,7 +11,8 @@ from spanwise.errors import ManifestError
 from spanwise.journey.carried import PARTITION, Carried
 from spanwise.plan.load import parse_plan
 from spanwise.plan.types import Plan
-from spanwise.render.manifest import Application, Remark
+from spanwise.render.manifest import Application
+from spanwise.render.reading import Remark
 from spanwise.render.serve_config import SERVE_OWNED
 
 MOST_RANKS_OF_A_REPLICA = 1024

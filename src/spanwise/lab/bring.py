@@ -69,7 +69,7 @@ def _keeper_plan(spec: LabSpec, isolation: wiring.Isolation, listener: socket.so
                 "resources": shape.resources,
                 "group": shape.group,
                 "domain": domain,
-                "labels": shape.labels | {wiring.HOST_LABEL: name, wiring.DOMAIN_LABEL: domain},
+                "labels": labels(spec, index, name, domain),
                 "shm_bytes": spec.shm_bytes,
                 "peers": peers,
                 "tbf": wiring.shaping(spec.rate_bit_per_s),
@@ -85,6 +85,12 @@ def _keeper_plan(spec: LabSpec, isolation: wiring.Isolation, listener: socket.so
         "state_file": str(state_file.state_path()),
         "token": uuid.uuid4().hex,
     }
+
+
+def labels(spec: LabSpec, index: int, name: str, domain: str) -> dict[str, str]:
+    """Ray labels of a host: the lab's names, or those that a manifest gives its group (KubeRay gives no others)."""
+    own = spec.shapes[index].labels if spec.shapes else {wiring.HOST_LABEL: name}
+    return {wiring.DOMAIN_LABEL: domain, **own, wiring.LAB_LABEL: name}
 
 
 def _pass_on(stdout: IO[str], lines: queue.Queue[str]) -> None:

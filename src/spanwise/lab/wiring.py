@@ -21,6 +21,8 @@ RAY_PORT = 6379
 SERVE_PORT = 8000
 HOST_LABEL = "spanwise.io/host"
 DOMAIN_LABEL = "spanwise.io/domain"
+# The lab's own name of a host, also where a manifest decides what the host is called.
+LAB_LABEL = "spanwise.io/lab-host"
 
 
 def host_name(index: int) -> str:

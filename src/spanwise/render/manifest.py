@@ -6,16 +6,15 @@ not run; nothing here imports or resolves a name that a manifest gives.
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from spanwise.errors import ManifestError
-from spanwise.render.lint.documents import Document, Path, dotted, read_documents, read_text
-from spanwise.render.lint.ray_cluster import gpus_of
-from spanwise.render.lint.report import items, mapping, whole
+from spanwise.render.lint.documents import Document, Path, read_documents, read_text
+from spanwise.render.lint.report import items, mapping
+from spanwise.render.manifest_groups import Group, read_group
+from spanwise.render.reading import Reading, Remark
 from spanwise.render.server_command import ServerCommand, is_command, server_commands
 from spanwise.render.upstream import SPANWISE_IMPORT_PATH, STOCK_IMPORT_PATH
 
@@ -24,51 +23,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["RayService", "Serve config", "vLLM command"]
 RUNTIMES: dict[str, Runtime] = {STOCK_IMPORT_PATH: "stock", SPANWISE_IMPORT_PATH: "spanwise"}
-# Ray sets these itself; a custom resource or a label has a name like a label of Kubernetes.
-_OWN_RESOURCES = frozenset({"CPU", "GPU", "memory", "object_store_memory", "node"})
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,126}")
-_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _PREFIX = re.compile(r"/[A-Za-z0-9._~/-]{0,200}")
-_PLENTY_OF_CPUS = 8.0
-_MOST_HOSTS = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remark:
-    """One difference between a manifest and what is run of it.
-
-    Attributes:
-        kind: ``changed``, ``left_out`` or ``not_run``.
-        where: Path in the manifest.
-        what: What stands there; never the value of an environment variable.
-        reason: Why.
-        now: What is used instead; empty where nothing is.
-    """
-
-    kind: Literal["changed", "left_out", "not_run"]
-    where: str
-    what: str
-    reason: str
-    now: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Hosts of one kind: the head group, or one worker group."""
-
-    name: str
-    head: bool
-    replicas: int
-    hosts_per_replica: int
-    gpus: int
-    cpus: float
-    resources: dict[str, float]
-    labels: dict[str, str]
-
-    @property
-    def hosts(self) -> int:
-        """Hosts (pods) of the whole group."""
-        return self.replicas * self.hosts_per_replica
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,40 +48,6 @@ class Manifest:
     groups: tuple[Group, ...]
     applications: tuple[Application, ...]
     remarks: tuple[Remark, ...]
-
-
-@dataclass(slots=True)
-class Reading:
-    """Where reading stands: turns paths into lines, collects remarks, raises refusals."""
-
-    file: str
-    document: Document
-    base: Path = ()
-    line_offset: int = 0
-    remarks: list[Remark] = field(default_factory=list)
-    lenient: bool = False
-
-    def where(self, path: Path) -> str:
-        """File, line and path, for messages."""
-        return f"{self.file}:{self.document.line(path) + self.line_offset}: {dotted((*self.base, *path))}"
-
-    def refuse(self, path: Path, what: str, remedy: str) -> ManifestError:
-        """The error to raise."""
-        return ManifestError(what, where=self.where(path), remedy=remedy)
-
-    def forbid(self, path: Path, what: str, remedy: str) -> None:
-        """Refuse code that is not known; only note it where nothing will be run.
-
-        Raises:
-            ManifestError: Not lenient.
-        """
-        if not self.lenient:
-            raise self.refuse(path, what, remedy)
-        self.remark("not_run", path, str(path[-1])[:80], what)
-
-    def remark(self, kind: Literal["changed", "left_out", "not_run"], path: Path, what: str, reason: str) -> None:
-        """Note one difference."""
-        self.remarks.append(Remark(kind=kind, where=dotted((*self.base, *path))[:200], what=what[:200], reason=reason))
 
 
 def read_manifest(data: bytes, file: str, *, lenient: bool = False) -> Manifest:
@@ -247,9 +168,9 @@ def _ray_service(reading: Reading, value: dict[str, Any]) -> Manifest:
         raise reading.refuse(path, "no cluster is described", see)
     if not isinstance(cluster.get("headGroupSpec"), dict):
         raise reading.refuse((*path, "headGroupSpec"), "no head group: KubeRay refuses a cluster without one", see)
-    groups = [_group(reading, cluster["headGroupSpec"], (*path, "headGroupSpec"), head=True)]
+    groups = [read_group(reading, cluster["headGroupSpec"], (*path, "headGroupSpec"), head=True)]
     for index, group in enumerate(items(cluster.get("workerGroupSpecs"))):
-        groups.append(_group(reading, mapping(group), (*path, "workerGroupSpecs", index), head=False))
+        groups.append(read_group(reading, mapping(group), (*path, "workerGroupSpecs", index), head=False))
     if twice := [group.name for group in groups if sum(other.name == group.name for other in groups) > 1]:
         raise reading.refuse(path, f"two groups are called {twice[0]!r}", "give each group its own groupName")
     text = spec.get("serveConfigV2")
@@ -279,127 +200,6 @@ def _ray_service(reading: Reading, value: dict[str, Any]) -> Manifest:
         tuple(groups),
         applications,
     )
-
-
-def _group(reading: Reading, group: dict[str, Any], path: Path, *, head: bool) -> Group:
-    params = mapping(group.get("rayStartParams"))
-    if "labels" in params:
-        raise reading.refuse(
-            (*path, "rayStartParams", "labels"), "KubeRay refuses labels here", "use the group's own `labels`"
-        )
-    given = mapping(group.get("resources"))
-    if given and any(params.get(key) for key in ("num-cpus", "num-gpus", "memory", "resources")):
-        raise reading.refuse(
-            (*path, "resources"),
-            "resources stand in `resources` and in `rayStartParams`; KubeRay refuses that",
-            "keep one",
-        )
-    resources = _resources(reading, params.get("resources"), (*path, "rayStartParams", "resources"))
-    resources |= _checked_resources(
-        reading,
-        {key: _quantity(amount) for key, amount in given.items() if key not in _OWN_RESOURCES},
-        (*path, "resources"),
-    )
-    limits = mapping(mapping(_container(group).get("resources")).get("limits"))
-    cpus = _first(_quantity(params.get("num-cpus")), _quantity(given.get("CPU")), _quantity(limits.get("cpu")))
-    gpus = whole(given.get("GPU")) if given.get("GPU") is not None else gpus_of(group)
-    replicas = max(whole(group.get("replicas")) or 0, whole(group.get("minReplicas")) or 0)
-    per_replica = max(1, whole(group.get("numOfHosts")) or 1)
-    if replicas * per_replica > _MOST_HOSTS:
-        raise reading.refuse((*path, "replicas"), f"more than {_MOST_HOSTS} hosts", "give a smaller number")
-    _pods(reading, group, path)
-    return Group(
-        name="head" if head else str(group.get("groupName", f"group-{path[-1]}"))[:80],
-        head=head,
-        replicas=1 if head else 0 if group.get("suspend") is True else replicas,
-        hosts_per_replica=1 if head else per_replica,
-        gpus=min(gpus or 0, 1024),
-        cpus=_PLENTY_OF_CPUS if cpus is None else cpus,
-        resources=resources,
-        labels=_labels(reading, group.get("labels"), (*path, "labels")),
-    )
-
-
-def _first(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
-
-
-def _container(group: dict[str, Any]) -> dict[str, Any]:
-    listed = items(mapping(mapping(group.get("template")).get("spec")).get("containers"))
-    return mapping(listed[0]) if listed else {}
-
-
-def _quantity(value: Any) -> float | None:
-    """A Kubernetes quantity of CPUs or of a custom resource: ``2``, ``"2"``, ``500m``; None where it is none."""
-    if isinstance(value, bool) or value is None:
-        return None
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)(m?)", str(value).strip())
-    return float(match[1]) / (1000 if match[2] else 1) if match else None
-
-
-def _resources(reading: Reading, text: Any, path: Path) -> dict[str, float]:
-    """Custom resources of ``rayStartParams.resources``, which KubeRay hands through a shell."""
-    if text is None:
-        return {}
-    again = (
-        'write it as \'"{\\\\"name\\\\": 1}"\': KubeRay hands it through a shell, which takes one pair of quotes away'
-    )
-    try:
-        words = shlex.split(str(text)) if len(str(text)) < 4096 else []
-        value = json.loads(words[0]) if len(words) == 1 else None
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise reading.refuse(path, "is no JSON object once a shell has read it", again)
-    return _checked_resources(reading, value, path)
-
-
-def _checked_resources(reading: Reading, value: dict[str, Any], path: Path) -> dict[str, float]:
-    for name, amount in value.items():
-        good = isinstance(amount, int | float) and not isinstance(amount, bool) and 0 <= amount < 1e9
-        if name in _OWN_RESOURCES or not isinstance(name, str) or not _NAME.fullmatch(name) or not good:
-            raise reading.refuse(path, f"{str(name)[:60]!r} is no custom resource with an amount", "name it as a label")
-    return {name: float(amount) for name, amount in value.items()}
-
-
-def _labels(reading: Reading, value: Any, path: Path) -> dict[str, str]:
-    labels = {}
-    for name, text in mapping(value).items():
-        if not _NAME.fullmatch(str(name)) or not _LABEL_VALUE.fullmatch(str(text)) or str(name).startswith("ray.io/"):
-            raise reading.refuse((*path, str(name)), "is no label that Ray takes", "use letters, digits, '-', '_', '.'")
-        labels[str(name)] = str(text)
-    return labels
-
-
-def _pods(reading: Reading, group: dict[str, Any], path: Path) -> None:
-    """What the pods of a group would execute beside Ray: none of it is run, all of it is said."""
-    why = "a stranger's commands are not run"
-    pod = mapping(mapping(group.get("template")).get("spec"))
-    place: Path = (*path, "template", "spec")
-    for index, container in enumerate(items(pod.get("initContainers"))):
-        reading.remark("not_run", (*place, "initContainers", index), f"init container {_called(container)}", why)
-    for index, container in enumerate(items(pod.get("containers"))):
-        inner: Path = (*place, "containers", index)
-        if index:
-            reading.remark("not_run", inner, f"container {_called(container)}", "only the Ray container is emulated")
-            continue
-        for key in ("command", "args", "lifecycle"):
-            if mapping(container).get(key):
-                reading.remark("not_run", (*inner, key), key, why)
-        names = [str(mapping(entry).get("name"))[:60] for entry in items(mapping(container).get("env"))]
-        if names:
-            reading.remark(
-                "left_out",
-                (*inner, "env"),
-                ", ".join(names),
-                "a pod's environment is not set on emulated hosts; no secret is read",
-            )
-        if mapping(container).get("envFrom"):
-            reading.remark("left_out", (*inner, "envFrom"), "envFrom", "no Secret or ConfigMap is read")
-
-
-def _called(container: Any) -> str:
-    return repr(str(mapping(container).get("name"))[:60])
 
 
 def _applications(reading: Reading, config: dict[str, Any]) -> tuple[Application, ...]:

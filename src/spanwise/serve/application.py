@@ -15,7 +15,7 @@ from spanwise.plan.types import GangPlan, Plan
 from spanwise.serve.compat import BUNDLE_INDICES_VARIABLE
 from spanwise.serve.door import Door
 from spanwise.serve.gang import DESCRIPTION_KEY, PIN_KEY, GangServer
-from spanwise.serve.inventory import check_gpus, host_selectors, selectors_by_room
+from spanwise.serve.inventory import HOST_LABEL, check_gpus, host_selectors, selectors_by_room
 
 # Arguments that Ray Serve LLM sets itself from its own fields.
 _SERVE_OWNED = ("model", "served_model_name", "distributed_executor_backend")
@@ -65,8 +65,8 @@ def gang_config(plan: Plan, gang: GangPlan, selectors: dict[str, dict[str, str]]
 def build_app(arguments: dict[str, Any]) -> Any:
     """Entry point for Serve config files (``import_path: spanwise.serve.application:build_app``).
 
-    Hosts are found by the names in the plans; where the cluster has no such hosts (Kubernetes names pods itself), by room: each host
-    of a plan becomes a node that has the GPUs for it.
+    Hosts are found by the names in the plans. Where nobody gave the cluster's hosts names (Kubernetes names pods itself) and those of the
+    plans are not there, they are found by room: each host of a plan becomes a node that has the GPUs for it.
 
     Args:
         arguments: ``{"plans": [plan documents]}``, as `spanwise render --runtime spanwise` writes them.
@@ -83,6 +83,8 @@ def build_app(arguments: dict[str, Any]) -> Any:
         check_gpus(nodes, plans)
         named = host_selectors(nodes, {rank.host for plan in plans for gang in plan.gangs for rank in gang.ranks})
     except StalePlanError:
+        if any(HOST_LABEL in (node.get("Labels") or {}) for node in nodes if node["Alive"]):
+            raise
         return build_application(plans, selectors_by_room(nodes, plans))
     return build_application(plans, [named] * len(plans))
 

@@ -8,7 +8,10 @@ from typing import Any
 from spanwise.errors import ManifestError
 from spanwise.serve.compat import serve_client
 from spanwise.serve.follow import Say, await_running
-from spanwise.serve.inventory import hosts_by_node
+from spanwise.serve.inventory import by_address, hosts_by_node
+
+# The lab's own name of a host (lab/wiring.py), whatever a manifest calls it.
+LAB_LABEL = "spanwise.io/lab-host"
 
 _REPLICA = "SERVE_REPLICA::"
 
@@ -50,19 +53,22 @@ def replicas(ray: Any) -> list[dict[str, Any]]:
     """Every replica that has bundles, by Ray's own placement group table."""
     from ray.util import placement_group_table
 
-    host_of = hosts_by_node(ray.nodes())
+    nodes = ray.nodes()
+    host_of = hosts_by_node(nodes) | {
+        node["NodeID"]: node["Labels"][LAB_LABEL] for node in nodes if LAB_LABEL in (node.get("Labels") or {})
+    }
     found = []
     for group in placement_group_table().values():
         name = str(group.get("name", ""))
         if group.get("state") != "CREATED" or not name.startswith(_REPLICA):
             continue
         application, _, rest = name.removeprefix(_REPLICA).partition("#")
-        nodes = group["bundles_to_node_id"]
+        placed = group["bundles_to_node_id"]
         found.append(
             {
                 "application": application,
                 "deployment": rest.rpartition("#")[0],
-                "hosts": [host_of.get(nodes[bundle], "?") for bundle in sorted(nodes, key=int)],
+                "hosts": [host_of.get(placed[bundle], "?") for bundle in sorted(placed, key=int)],
             }
         )
     return sorted(found, key=lambda replica: (replica["application"], replica["deployment"], replica["hosts"]))
@@ -83,7 +89,7 @@ def describe(ray: Any) -> dict[str, Any]:
             "resources": {name: amount for name, amount in node["Resources"].items() if not name.startswith("node:")},
             "labels": node.get("Labels") or {},
         }
-        for node in ray.nodes()
+        for node in sorted(ray.nodes(), key=lambda node: by_address(node["NodeManagerAddress"]))
         if node["Alive"]
     ]
     client = serve_client(required=False)

@@ -86,7 +86,7 @@ def selectors_by_room(nodes: list[dict[str, Any]], plans: list[Any]) -> list[dic
     Raises:
         StalePlanError: A host of a plan finds no node.
     """
-    alive = sorted((node for node in nodes if node["Alive"]), key=lambda node: _by_address(node["NodeManagerAddress"]))
+    alive = sorted((node for node in nodes if node["Alive"]), key=lambda node: by_address(node["NodeManagerAddress"]))
     free = {node["NodeID"]: int(node["Resources"].get("GPU", 0)) for node in alive}
     pins = {node["NodeID"]: {name for name in node["Resources"] if name.startswith(PIN_PREFIX)} for node in alive}
     every_pin = set().union(*pins.values()) if pins else set()
@@ -115,6 +115,6 @@ def selectors_by_room(nodes: list[dict[str, Any]], plans: list[Any]) -> list[dic
     return found
 
 
-def _by_address(address: str) -> tuple[int, ...]:
+def by_address(address: str) -> tuple[int, ...]:
     """10.0.0.9 before 10.0.0.10."""
     return tuple(int(part) if part.isdigit() else 0 for part in address.split("."))

@@ -60,14 +60,13 @@ def test_the_best_layout_is_found():
         assert won >= 0.25 * len(clear), f"{report.NAMES[layout]} won {won} of {len(clear)}"
 
 
-# With eight requests at once on a fast link PP 2 is predicted a tenth too fast (docs/accuracy.md says why), so TP 2 passes it later.
-MISSED = pytest.mark.xfail(strict=True, reason="predicted 1.66 times too high")
-POINTS = [
-    pytest.param(
-        *point, marks=[MISSED] if point[:2] == (8, "TP 2 passes PP 2") else [], id=f"{point[1]}, {point[0]} at once"
-    )
-    for point in report.crossing_points(CELLS)
-]
+# The first round predicted PP 2 a tenth too fast with eight requests at once on a fast link, so that TP 2 passed it too late: that figure
+# stands in the table as missed. The second round, frozen with what was missing, answers for this crossing.
+SECOND = report.load(report.ROUND2)
+assert SECOND is not None, "results/lab/round2 holds the second round"
+LATE = (8, "TP 2 passes PP 2")
+POINTS = [point for point in report.crossing_points(CELLS) if point[:2] != LATE]
+POINTS += [point for point in report.crossing_points(SECOND[2]) if point[:2] == LATE]
 
 
 @pytest.mark.parametrize(("concurrency", "words", "real", "said"), POINTS)
@@ -75,6 +74,15 @@ def test_the_crossing_points(concurrency, words, real, said):
     assert real is not None
     assert said is not None
     assert max(real / said, said / real) <= 1.5, (concurrency, words, real, said)
+
+
+def test_the_second_round_is_measured_as_it_was_frozen():
+    predicted, measured, cells = SECOND
+    assert {len(seen.cell["runs"]) for seen in cells.values()} == {measured["repeats"]}
+    assert predicted["commit"] != measured["commit"], "frozen in a commit of its own"
+    errors = [abs(seen.error("requests_per_s")) for seen in cells.values()]
+    print(f"second round: median {median(errors):.1%}, worst {max(errors):.1%} of {len(errors)}")
+    assert median(errors) <= 0.05
 
 
 def test_all_crossing_points_were_found():

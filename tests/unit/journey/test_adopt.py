@@ -84,8 +84,8 @@ def test_several_models_become_several_plans() -> None:
 
 
 def test_our_own_runtime_gives_its_plans_back() -> None:
-    options = RenderOptions(runtime="spanwise", image="registry.example/spanwise:1")
-    for target in ("ray", "kuberay"):
+    for target, image in (("ray", None), ("kuberay", "registry.example/spanwise:1")):
+        options = RenderOptions(runtime="spanwise", image=image)
         (found,) = adopted(render((ARTICLE,), target, options)[0].text)  # type: ignore[arg-type]
         assert found.plan == ARTICLE
 

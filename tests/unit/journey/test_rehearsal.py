@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ SECRET = "s3cr3t-value"
 
 
 def text_of(*plans: Any, options: RenderOptions | None = None, target: Any = "kuberay") -> bytes:
+    if options is not None and target == "ray":
+        options = dataclasses.replace(options, image=None)
     return render(plans, target, options)[0].text.encode()
 
 
@@ -71,6 +74,26 @@ def test_everything_that_render_writes_is_rehearsed(case: str, target: str, opti
         assert arguments["dtype"] == "float32"
         assert arguments["compilation_config"] == {"mode": 2, "backend": "eager"}
         assert "quantization" not in arguments
+
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
+WRITTEN = sorted(
+    str(path.relative_to(GOLDEN)) for name in ("rayservice.yaml", "serve.yaml") for path in GOLDEN.rglob(name)
+)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_golden_file_is_rehearsed(name: str) -> None:
+    found = rehearsed((GOLDEN / name).read_bytes())
+    assert found.ranks >= 4
+    assert len(found.hosts) >= 1 + ("kuberay" in name)
+    assert applied(found)["applications"][0]["args"]
+
+
+def test_our_runtime_gives_each_host_the_name_that_its_group_has() -> None:
+    found = rehearsed((GOLDEN / "two-models/kuberay-spanwise/rayservice.yaml").read_bytes())
+    names = [host.labels.get("spanwise.io/host") for host in found.hosts]
+    assert names == [None, "host-1", "host-2", "host-7"]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from spanwise.lab.bring import labels
 from spanwise.lab.machine import free_bytes
 from spanwise.lab.ray_node import ray_start_command
 from spanwise.lab.spec import HostShape, LabSpec
@@ -49,6 +50,20 @@ def test_a_host_has_its_own_shape_or_the_labs() -> None:
     assert LabSpec.model_validate_json(shaped.model_dump_json()) == shaped
     with pytest.raises(ValidationError, match="1 shapes for 2 hosts"):
         LabSpec(hosts=2, gpus_per_host=1, link="unlimited", shapes=(HostShape(group="head", gpus=0),))
+
+
+def test_a_manifests_host_has_the_names_that_its_group_gives_and_no_other() -> None:
+    plain = LabSpec(hosts=1, gpus_per_host=1, link="unlimited")
+    assert labels(plain, 0, "host-1", "domain-1") == {
+        "spanwise.io/host": "host-1",
+        "spanwise.io/domain": "domain-1",
+        "spanwise.io/lab-host": "host-1",
+    }
+    named = HostShape(group="w", gpus=1, labels={"spanwise.io/host": "gpu-a"})
+    shaped = LabSpec(hosts=2, gpus_per_host=1, link="unlimited", shapes=(HostShape(group="head", gpus=0), named))
+    assert "spanwise.io/host" not in labels(shaped, 0, "host-1", "domain-1")
+    assert labels(shaped, 1, "host-2", "domain-1")["spanwise.io/host"] == "gpu-a"
+    assert labels(shaped, 1, "host-2", "domain-1")["spanwise.io/lab-host"] == "host-2"
 
 
 def test_free_memory(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def judged(document: dict[str, Any]) -> list[Finding] | SpanwiseError:
 @pytest.mark.parametrize("case", CASES)
 def test_mutants(case: str) -> None:
     validator = crd_validator()
-    (file,) = render(CASES[case], "kuberay")
+    file = render(CASES[case], "kuberay")[0]
     manifest = yaml.safe_load(file.text)
     random_ = random.Random(f"spanwise {case}")
     refused_by_crd = 0
@@ -82,7 +82,7 @@ def _without_nulls(value: Any) -> Any:
 def test_mutants_of_the_serve_config(case: str) -> None:
     """Anything anywhere in the Serve config, alone and inside the RayService: findings, never a surprise."""
     (serve,) = render(CASES[case], "ray")
-    (service,) = render(CASES[case], "kuberay")
+    service = render(CASES[case], "kuberay")[0]
     config, manifest = yaml.safe_load(serve.text), yaml.safe_load(service.text)
     random_ = random.Random(f"spanwise serve {case}")
     for _ in range(200):

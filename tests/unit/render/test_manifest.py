@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ IMAGE = RenderOptions(runtime="spanwise", image="registry.example/spanwise:1")
 
 
 def rendered(case: str, *, options: RenderOptions | None = None, target: Any = "kuberay") -> bytes:
+    if options is not None and target == "ray":
+        options = replace(options, image=None)
     return render(CASES[case], target, options)[0].text.encode()
 
 

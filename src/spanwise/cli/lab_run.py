@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    manifest: Annotated[str, typer.Argument(metavar="MANIFEST", help="A RayService or a Serve config.")],
+    manifest: Annotated[str, typer.Argument(metavar="MANIFEST", help="A RayService, a Serve config or a vLLM command.")],
     shrink: Annotated[
         bool,
         typer.Option("--shrink", help="One replica of each model and only the hosts they need; TP and PP stay."),

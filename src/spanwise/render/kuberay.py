@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spanwise.errors import InputError, PlanError
-from spanwise.render.lint.ray_cluster import MAX_NAME
+from spanwise.render.lint.metadata import MAX_NAME
 from spanwise.render.options import RenderedFile, RenderOptions
 from spanwise.render.serve_config import provenance, serve_config
 from spanwise.render.upstream import (

@@ -11,7 +11,7 @@ import yaml
 
 from spanwise.errors import InputError
 from spanwise.render import RenderOptions, render
-from spanwise.render.lint.ray_cluster import MAX_NAME
+from spanwise.render.lint.metadata import MAX_NAME
 from tests.shared_data import shared_dir
 from tests.unit.plans import ARTICLE, CASES, LOCAL, SMALL, TWO_HOSTS, document, make_plan
 

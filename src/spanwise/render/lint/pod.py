@@ -1,6 +1,6 @@
 """Rules for a pod template that no schema says: Kubernetes refuses such a pod when KubeRay comes to make it.
 
-Kubernetes v1.34, pkg/apis/core/validation/validation.go. The object itself is accepted; what follows is an event
+The rules are Kubernetes' own (pkg/apis/core/validation/validation.go). The object is accepted; what follows is an event
 `FailedToCreateHeadPod` or `FailedToCreateWorkerPod`, and a cluster that never gets ready.
 """
 

@@ -33,6 +33,26 @@ def test_usage_errors_are_json_where_json_was_asked_for(spanwise: CommandLine, w
     assert "->" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("words", "place", "said"),
+    [
+        (["decide", INTENT, "--explain"], "decide", "Option '--explain' requires an argument."),
+        (["lab", "up", "--hosts"], "lab up", "Option '--hosts' requires an argument."),
+        (["plan", "--bogus"], "plan", "No such option: --bogus"),
+        (["lab", "bogus"], "lab", "No such command 'bogus'."),
+        (["decide"], "decide", "INTENT.yaml is missing"),
+        (["--bogus"], "", "No such option: --bogus"),
+    ],
+)
+def test_a_usage_error_names_the_command_once_and_its_help(
+    spanwise: CommandLine, words: list[str], place: str, said: str
+) -> None:
+    outcome = spanwise(*words)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"spanwise: {place}: {said}" if place else f"spanwise: {said}")
+    assert f"`{f'spanwise {place}'.strip()} --help`" in outcome.err
+
+
 def test_help_is_no_error(spanwise: CommandLine) -> None:
     assert spanwise("--help").code == 0
     assert spanwise("lab", "up", "--help").code == 0

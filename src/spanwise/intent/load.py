@@ -43,8 +43,14 @@ def load_intent(path: str | Path) -> Intent:
     return parse_intent(read_text(Path(path)), where=str(path))
 
 
-def read_text(path: Path, *, error: type[InputError] = IntentError, what: str = "an intent file") -> str:
-    """The text of a small UTF-8 file; ``error`` and ``what`` say what it should have been.
+def read_text(
+    path: Path,
+    *,
+    error: type[InputError] = IntentError,
+    what: str = "an intent file",
+    start: str = "examples/ has some to start from",
+) -> str:
+    """The text of a small UTF-8 file; ``error`` and ``what`` say what it should have been, ``start`` where there is one like it.
 
     Raises:
         InputError: It is missing, a directory, unreadable, too big, or not UTF-8.
@@ -60,7 +66,7 @@ def read_text(path: Path, *, error: type[InputError] = IntentError, what: str = 
         raise error(
             f"cannot be read: {reason}",
             where=where,
-            remedy=f"give the path of {what}; examples/ has some to start from",
+            remedy=f"give the path of {what}; {start}",
         ) from None
     if len(data) > _MAX_BYTES:
         raise error("is larger than 1 MiB", where=where, remedy=f"is this {what}?")

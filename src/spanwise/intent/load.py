@@ -104,6 +104,7 @@ def parse_intent(text: str, *, where: str = "intent") -> Intent:
 
 
 _SEE = "write it as in examples/llama-3-70b-10gbe.yaml"
+_KEYS = "docs/intent.md explains every key"
 
 
 def intent_from(document: Any, *, where: str = "intent") -> Intent:
@@ -121,7 +122,9 @@ def intent_from(document: Any, *, where: str = "intent") -> Intent:
     try:
         return Intent.model_validate(document)
     except ValidationError as error:
-        raise IntentError(_explain(error), where=where, remedy="correct the key(s) named; " + _SEE) from None
+        unknown = any(item["type"] == "extra_forbidden" for item in error.errors(include_url=False))
+        see = _KEYS if unknown else _SEE
+        raise IntentError(_explain(error), where=where, remedy=f"correct the key(s) named; {see}") from None
     except (ValueError, RecursionError, OverflowError) as error:
         raise IntentError(f"holds an impossible value: {error}"[:300], where=where, remedy=_SEE) from None
 

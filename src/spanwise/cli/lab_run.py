@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def run(
-    manifest: Annotated[str, typer.Argument(metavar="MANIFEST", help="A RayService, a Serve config or a vLLM command.")],
+    manifest: Annotated[
+        str, typer.Argument(metavar="MANIFEST", help="A RayService, a Serve config or a vLLM command.")
+    ],
     shrink: Annotated[
         bool,
         typer.Option("--shrink", help="One replica of each model and only the hosts they need; TP and PP stay."),

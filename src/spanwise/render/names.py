@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from spanwise.errors import InputError
-from spanwise.render.lint.ray_cluster import MAX_NAME
+from spanwise.render.lint.metadata import MAX_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ import yaml
 
 from spanwise.errors import InputError, PlanError
 from spanwise.render import RenderOptions
-from spanwise.render.lint.ray_cluster import MAX_NAME
+from spanwise.render.lint.metadata import MAX_NAME
 from tests.shared_data import shared_dir
 from tests.unit.plans import ARTICLE, CASES, LOCAL, SMALL, TWO_HOSTS, document, make_plan
 from tests.unit.render.sites import FULL, SPANWISE, pods, service

@@ -6,9 +6,9 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from spanwise.decide.alternatives import pair_across
 from spanwise.decide.candidates import Judge
 from spanwise.decide.crossing import needed_bandwidth, needed_hop
+from spanwise.decide.over_nodes import pair_across
 from spanwise.decide.question import Candidate, Question
 from spanwise.decide.types import Flip
 from spanwise.decide.words import name_of

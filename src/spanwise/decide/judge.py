@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from spanwise.decide.alternatives import closest, feasible_by, rejected, widest_inside
+from spanwise.decide.alternatives import rejected
 from spanwise.decide.balance import balanced
 from spanwise.decide.balance import reason as uneven_stages
 from spanwise.decide.candidates import Judge
@@ -13,6 +13,8 @@ from spanwise.decide.experts import reason as whole_experts
 from spanwise.decide.failure import HOST_AVAILABILITY, failure
 from spanwise.decide.figures import budget, predicted, used_facts
 from spanwise.decide.flips import flips
+from spanwise.decide.nearest import closest, widest_inside
+from spanwise.decide.other_hardware import feasible_by
 from spanwise.decide.pareto import points
 from spanwise.decide.question import Candidate, Question
 from spanwise.decide.types import (

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from spanwise.facts.book import FactBook
 
 
-def rejected(judge: Judge, best: Candidate | None, book: FactBook) -> tuple[Rejected, ...]:
+def rejected(judge: Judge, best: Candidate | None, book: FactBook, *, forced: bool = False) -> tuple[Rejected, ...]:
     """Every alternative worth naming, each with its code, sentence and figures."""
     found: list[Rejected] = []
     if best is not None:
         found += cheaper(judge, best, book)
-        found += larger(judge, best)
+        found += larger(judge, best, forced=forced)
         found += over_nodes(judge, best)
     found += larger_gpu(judge, best, book)
     found += fewer_bits(judge, best)
@@ -28,7 +28,9 @@ def rejected(judge: Judge, best: Candidate | None, book: FactBook) -> tuple[Reje
     unique = []
     for item in found:
         # One layout may be the answer to two questions; the more telling code (the first) stays.
-        key = (item.tensor_parallel_size, item.pipeline_parallel_size, item.replicas, item.dtype, item.gpu)
+        # What a split over nodes costs is said in any case.
+        apart = item.role == "tensor_parallel_across_nodes"
+        key = (item.tensor_parallel_size, item.pipeline_parallel_size, item.replicas, item.dtype, item.gpu, apart)
         if key not in seen:
             seen.add(key)
             unique.append(item)

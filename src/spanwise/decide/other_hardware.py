@@ -27,11 +27,16 @@ def larger_gpu(judge: Judge, best: Candidate | None, book: FactBook) -> list[Rej
         return []
     other, candidate = found
     gpu = other.question.gpu
-    text = (
-        f"{candidate.replicas} x {gpu.name} with {gib(gpu.memory.value)} each holds the model whole"
-        f"{'' if candidate.tier == 0 else ', but does not do all that is asked'}; "
-        f"the intent names {judge.question.gpu.name}"
-    )
+    count = candidate.replicas
+    if count == 1:
+        does = " and does what is asked" if candidate.tier == 0 else ", but does not do all that is asked"
+    else:
+        does = (
+            f"; {count} replicas do what is asked"
+            if candidate.tier == 0
+            else f"; not even {count} replicas do all that is asked"
+        )
+    text = f"one {gpu.name} with {gib(gpu.memory.value)} holds the model whole{does}; the intent names {judge.question.gpu.name}"
     return [entry(other, candidate, role="one_larger_gpu", code="one_larger_gpu", text=text, gpu=gpu.name)]
 
 

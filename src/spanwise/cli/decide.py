@@ -186,6 +186,8 @@ def _figures(predicted: Predicted) -> list[str]:
         ("requests", predicted.requests_per_s, "requests_per_s", "1/s"),
         ("saturation", predicted.max_requests_per_s, "max_requests_per_s", "1/s"),
     ]
+    if predicted.steady_ttft_p95_ms is not None:  # a closed loop: what an objective is held against
+        rows.insert(2, ("  steady", predicted.steady_ttft_p95_ms, "steady_ttft_p95_ms", "ms"))
     lines = []
     for name, value, key, unit in rows:
         lines.append(_figure(name, value, predicted.uncertainty.get(key), unit))

@@ -22,6 +22,7 @@ _NoArguments: Any = getattr(sys.modules[_UsageError.__module__], "NoArgsIsHelpEr
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "decide": ("spanwise.cli.decide", "decide", "Is spreading this model justified?"),
     "plan": ("spanwise.cli.plan", "plan", "Make a verdict concrete: placement, arguments."),
+    "probe": ("spanwise.cli.probe", "probe", "What hosts and links really are, as facts."),
     "diff": ("spanwise.cli.diff", "diff", "Two plans or verdicts side by side."),
     "estimate": ("spanwise.cli.estimate", "estimate", "The bare model's answer for single points."),
     "render": ("spanwise.cli.render", "render", "Plans as files for vLLM, Ray Serve or KubeRay."),

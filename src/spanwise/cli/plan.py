@@ -46,6 +46,7 @@ def plan(
     from spanwise.facts.book import load_facts
     from spanwise.intent.load import load_intent
     from spanwise.plan.make import plan as make_plan
+    from spanwise.plan.network import network_settings
 
     asked = load_intent(intent)
     resolved = resolve_config(asked.model, asked.revision, base=Path(intent).parent)
@@ -66,6 +67,8 @@ def plan(
         revision=None if resolved.source == "path" else resolved.revision or asked.revision,
         served_name=served_model_name,
         interface=interface,
+        # What a probe left beside its facts: the file was read and checked above.
+        network=() if facts is None else network_settings(json.loads(Path(facts).read_text(encoding="utf-8-sig"))),
     )
     document = made.model_dump(mode="json", by_alias=True)
     if output is not None:

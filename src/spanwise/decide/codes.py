@@ -62,6 +62,8 @@ CaveatCode = Literal[
     "several_gpus_not_measured",
     "worst_case_not_sustained",
     "load_near_saturation",
+    "no_objective_stated",
+    "objective_within_the_range",
 ]
 
 REASONS: tuple[str, ...] = get_args(ReasonCode)
@@ -110,8 +112,11 @@ MEANINGS: dict[str, str] = {
     "fabric.latency_us": "The latency per hop of the fabric from which the verdict changes.",
     "model_is_approximated": "Something about this model is counted roughly or not at all.",
     "engine_not_measured_on_this_gpu": "The engine's efficiencies were measured on other GPUs and are assumed to hold on this one.",
-    "closed_loop_counts_first_burst": "A closed loop's TTFT and TPOT count all requests, those of the first burst included.",
+    "closed_loop_counts_first_burst": "A closed loop's mean TTFT and TPOT count all requests, those of the first burst "
+    "included; the p95 of TTFT leaves it out.",
     "several_gpus_not_measured": "The layout has several GPUs, and none such has been measured: its communication is a model.",
     "worst_case_not_sustained": "At the slow end of every rate the load would exceed the capacity.",
     "load_near_saturation": "The load is above nine tenths of the saturation point: the queue grows, or is long.",
+    "no_objective_stated": "No objective was given: of the layouts that carry the load the one with the fewest GPUs is chosen.",
+    "objective_within_the_range": "An objective is kept as expected, and missed at the slow end of the range.",
 }

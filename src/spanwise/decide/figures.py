@@ -68,12 +68,19 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
     ranges = {
         "ttft_ms": spread([item.ttft_s for item in cases], 1e3),
         "ttft_p95_ms": spread([item.ttft_p95_s for item in cases], 1e3),
+        "steady_ttft_p95_ms": spread([item.steady_ttft_p95_s for item in cases], 1e3),
         "tpot_ms": spread([item.tpot_s for item in cases], 1e3),
         "tpot_p95_ms": spread([item.tpot_p95_s for item in cases], 1e3),
         "output_tokens_per_s": spread([item.requests_per_s for item in cases], busy * out),
         "requests_per_s": spread([item.requests_per_s for item in cases], busy),
         "max_requests_per_s": spread([item.max_requests_per_s for item in cases], count),
     }
+    for mean, tail in (("ttft_ms", "ttft_p95_ms"), ("tpot_ms", "tpot_p95_ms")):
+        if (low := ranges[mean]) is not None and (high := ranges[tail]) is not None:
+            ranges[tail] = (
+                max(low[0], high[0]),
+                max(low[1], high[1]),
+            )  # no percentile of the same load lies below its mean
     caveats = [_caveat("model_is_approximated", said) for said in question.model.caveats]
     # A GPU that was not measured has all of them assumed; one that was may still have an overhead that only several of them would show.
     if question.gpu.engine["sixteen"]["memory_efficiency"].kind == "assumption":
@@ -88,7 +95,7 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         caveats.append(
             _caveat(
                 "closed_loop_counts_first_burst",
-                "a closed loop's figures count three rounds with their first burst; steady_* leave the burst out",
+                "a closed loop's figures count three rounds with their first burst; steady_* and objectives leave it out",
             )
         )
     if candidate.layout.world_size > 1:
@@ -98,6 +105,7 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
                 "no layout of several GPUs has been measured yet; collectives follow NCCL's model",
             )
         )
+    caveats += _about_objectives(question, ranges)
     if any(not item.sustained for item in cases[1:]) and expected.sustained:
         caveats.append(_caveat("worst_case_not_sustained", "in the worst case of the range the load is not sustained"))
     if not expected.sustained:
@@ -119,6 +127,7 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         max_requests_per_s=expected.max_requests_per_s * count,
         concurrency=expected.in_flight * busy,
         steady_ttft_ms=None if expected.steady_ttft_s is None else expected.steady_ttft_s * 1e3,
+        steady_ttft_p95_ms=None if expected.steady_ttft_p95_s is None else expected.steady_ttft_p95_s * 1e3,
         steady_tpot_ms=None if expected.steady_tpot_s is None else expected.steady_tpot_s * 1e3,
         preemptions=expected.preemptions * count,
         cost_per_hour=price,
@@ -128,6 +137,29 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         uncertainty={key: value for key, value in ranges.items() if value is not None},
         caveats=tuple(caveats),
     )
+
+
+def _about_objectives(question: Question, ranges: dict[str, tuple[float, float] | None]) -> list[str]:
+    """That none was stated, or that one may be missed though it is kept as expected."""
+    goals = question.objectives
+    stated = {"ttft_p95_ms": goals.ttft_p95_ms, "tpot_p95_ms": goals.tpot_p95_ms}
+    if not any(stated.values()):
+        return [
+            _caveat(
+                "no_objective_stated",
+                "no objective was given, so the fewest GPUs that carry the load were chosen; state objectives "
+                "(ttft_p95_ms, tpot_p95_ms) for a service that people wait for",
+            )
+        ]
+    found = []
+    for name, goal in stated.items():
+        # In a closed loop an objective is held against service after the first burst.
+        span = ranges[f"steady_{name}"] or ranges[name] if name == "ttft_p95_ms" else ranges[name]
+        if goal is not None and span is not None and span[0] <= goal < span[1]:
+            what = name.removesuffix("_ms").replace("_", " ").upper().replace("P95", "p95")
+            text = f"{what} may reach {span[1]:.4g} ms, {goal:g} ms are asked for: it is not certain to be kept"
+            found.append(_caveat("objective_within_the_range", text))
+    return found
 
 
 def _caveat(code: CaveatCode, text: str) -> str:

@@ -237,7 +237,7 @@ def test_another_layout_of_a_justified_span_is_not_justified():
 
 def test_fewer_batched_tokens_where_the_kv_cache_needs_the_room():
     roomy = ask(per_node=2, nodes=1, fabric=None, concurrency=1)
-    tight = ask(per_node=2, nodes=1, fabric=None, concurrency=20)
+    tight = ask(per_node=2, nodes=1, fabric=None, concurrency=22)
     assert (roomy.chosen.max_num_batched_tokens, tight.chosen.max_num_batched_tokens) == (8192, 2048)
     assert tight.memory.kv_capacity_tokens > roomy.memory.kv_capacity_tokens
 

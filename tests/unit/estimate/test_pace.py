@@ -27,14 +27,16 @@ cuts = st.builds(
 RATES = rates(BOOK.gpu("H100-80GB-SXM"), BOOK.fabric("ib-ndr-400g"), weight_format("bfloat16"), "expected")
 
 
-def pace(cut, inputs=700, outputs=200):
-    return Pace(RATES, cut, input_tokens=inputs, output_tokens=outputs, batched_tokens=8192)
+def pace(cut, stream, inputs=700, outputs=200):
+    return Pace(RATES, cut, stream=stream, input_tokens=inputs, output_tokens=outputs, batched_tokens=8192)
 
 
 @settings(max_examples=100, deadline=None)
-@given(cut=cuts, share=st.floats(0.001, 0.999), others=st.lists(st.floats(0.001, 0.999), max_size=4))
-def test_the_batch_of_a_rate_solves_littles_law_whatever_was_asked_before(cut, share, others):
-    fresh, used = pace(cut), pace(cut)
+@given(
+    cut=cuts, stream=st.booleans(), share=st.floats(0.001, 0.999), others=st.lists(st.floats(0.001, 0.999), max_size=4)
+)
+def test_the_batch_of_a_rate_solves_littles_law_whatever_was_asked_before(cut, stream, share, others):
+    fresh, used = pace(cut, stream), pace(cut, stream)
     slots = fresh.slots(kv_capacity_tokens=400_000, max_sequences=1024)
     most = slots / fresh.step(slots)
     for other in others:

@@ -13,7 +13,8 @@ import pytest
 
 from spanwise.render.engine_flags import flag_table, to_flags
 from spanwise.render.lint import serve_config
-from spanwise.render.lint.schema import compact_text, from_crd, shipped
+from spanwise.render.lint.compact import compact_text, from_crd
+from spanwise.render.lint.schema import shipped
 from spanwise.render.upstream import KUBERAY_VERSION, VLLM_VERSION
 from tests.shared_data import shared_dir
 

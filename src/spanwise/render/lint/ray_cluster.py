@@ -1,16 +1,16 @@
-"""Rules for the cluster part of a RayService or RayCluster: the controller's own, and judgement.
+"""Judgement on the cluster part of a RayService or RayCluster: what is accepted and will not work, or has a risk.
 
-What KubeRay's controller refuses, it refuses after creation, as a status that nobody looks at. Its rules are those of
-KubeRay v1.7 (ray-operator/controllers/ray/utils/validation.go); the API server's own are in
+What KubeRay's controller refuses stands in :mod:`spanwise.render.lint.controller`, what the API server refuses in
 :mod:`spanwise.render.lint.schema`.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
+from spanwise.render.lint.controller import Cluster, check_controller
 from spanwise.render.lint.engine import SECRET_VARIABLE
+from spanwise.render.lint.pod import check_pod
 from spanwise.render.lint.report import Report, items, mapping, whole
 from spanwise.render.upstream import IMAGE, RAY_VERSION
 
@@ -19,33 +19,11 @@ if TYPE_CHECKING:
 
     from spanwise.render.lint.documents import Path
 
-# KubeRay: MaxRayClusterNameLength is 53; a RayService's name is 6 shorter because the cluster's name is made from it.
-MAX_NAME = {"RayCluster": 53, "RayService": 47}
-_DNS1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_RESOURCE_PARAMS = ("num-cpus", "num-gpus", "memory", "resources")
 
-
-def check_name(report: Report, document: dict[str, Any], kind: str) -> None:
-    """``metadata.name``: present, a DNS-1035 label, short enough for the names that KubeRay makes from it."""
-    metadata = mapping(document.get("metadata"))
-    name = metadata.get("name")
-    if not name:
-        if not metadata.get("generateName"):
-            report.add("name_missing", "error", ("metadata", "name"), "the object has no name", "add `metadata.name`")
-        return
-    text = str(name)
-    if len(text) > MAX_NAME[kind] or not _DNS1035.fullmatch(text):
-        report.add(
-            "name_not_allowed",
-            "error",
-            ("metadata", "name"),
-            f"{text[:80]!r} is refused by KubeRay as the name of a {kind}",
-            f"use at most {MAX_NAME[kind]} lower-case letters, digits and '-', beginning with a letter",
-        )
-
-
-def check_cluster(report: Report, spec: dict[str, Any], path: Path) -> None:
-    """Everything about ``spec`` (a RayClusterSpec at ``path``) that its schema does not say."""
+def check_cluster(cluster: Cluster) -> None:
+    """Everything about ``cluster`` that its schema does not say."""
+    report, spec, path = cluster.report, cluster.spec, cluster.path
+    check_controller(cluster)
     head = spec.get("headGroupSpec")
     if head is None:
         report.add(
@@ -57,8 +35,9 @@ def check_cluster(report: Report, spec: dict[str, Any], path: Path) -> None:
             f"(image {IMAGE}, at least 2 CPU and 8Gi memory)",
         )
     else:
+        _check_secrets(report, spec, mapping(head), path)
         _check_group(report, mapping(head), (*path, "headGroupSpec"), "the head group")
-        _check_head(report, spec, mapping(head), (*path, "headGroupSpec"))
+        _check_head(report, mapping(head), (*path, "headGroupSpec"))
     groups = items(spec.get("workerGroupSpecs"))
     names: dict[Any, int] = {}
     for index, group in enumerate(groups):
@@ -84,17 +63,9 @@ def check_cluster(report: Report, spec: dict[str, Any], path: Path) -> None:
         )
     _check_version(report, spec, path)
     _check_autoscaling(report, spec, groups, path)
-    if mapping(spec.get("authOptions")).get("mode") != "token":
-        report.add(
-            "ray_auth_off",
-            "info",
-            (*path, "authOptions"),
-            "Ray's own API takes commands from anybody who reaches port 8265 or 10001",
-            "add `authOptions: {mode: token}` (Ray 2.52 or later), or a NetworkPolicy that admits nobody",
-        )
 
 
-def _check_head(report: Report, spec: dict[str, Any], head: dict[str, Any], path: Path) -> None:
+def _check_head(report: Report, head: dict[str, Any], path: Path) -> None:
     if head.get("serviceType") in ("LoadBalancer", "NodePort"):
         report.add(
             "dashboard_exposed",
@@ -104,18 +75,24 @@ def _check_head(report: Report, spec: dict[str, Any], head: dict[str, Any], path
             "whoever reaches it runs code",
             "leave serviceType out (ClusterIP) and publish only the serve service",
         )
-    # RAY_REDIS_ADDRESS turns fault tolerance on behind the operator's back; the controller refuses it.
-    container = next(_containers(head), ({}, ()))[0]
-    if spec.get("gcsFaultToleranceOptions") is None and any(
-        mapping(entry).get("name") == "RAY_REDIS_ADDRESS" for entry in items(container.get("env"))
+
+
+def _check_secrets(report: Report, spec: dict[str, Any], head: dict[str, Any], path: Path) -> None:
+    """Redis' password may stand in two more places than an environment variable."""
+    options = mapping(mapping(spec.get("gcsFaultToleranceOptions")).get("redisPassword"))
+    params = mapping(head.get("rayStartParams"))
+    for there, where in (
+        (options.get("value"), ("gcsFaultToleranceOptions", "redisPassword", "value")),
+        (params.get("redis-password"), ("headGroupSpec", "rayStartParams", "redis-password")),
     ):
-        report.add(
-            "redis_without_options",
-            "warning",
-            (*path, "template"),
-            "RAY_REDIS_ADDRESS is set, gcsFaultToleranceOptions is not: KubeRay refuses that without its annotation",
-            "move the address to `gcsFaultToleranceOptions.redisAddress`",
-        )
+        if there:
+            report.add(
+                "secret_in_plain_text",
+                "warning",
+                (*path, *where),
+                "Redis' password stands in the manifest in plain text (not repeated here)",
+                "put it into a Secret and use `gcsFaultToleranceOptions.redisPassword.valueFrom.secretKeyRef`",
+            )
 
 
 def _containers(group: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Path]]:
@@ -152,23 +129,7 @@ def _check_group(report: Report, group: dict[str, Any], path: Path, name: str) -
         _check_env(report, container, (*path, *inner))
     if containers:
         _check_resources(report, group, containers[0][0], (*path, *containers[0][1]), name)
-    params = mapping(group.get("rayStartParams"))
-    if group.get("resources") and any(params.get(key) for key in _RESOURCE_PARAMS):
-        report.add(
-            "resources_twice",
-            "error",
-            (*path, "resources"),
-            f"{name} sets resources both in `resources` and in `rayStartParams`; KubeRay refuses that",
-            "keep one of the two",
-        )
-    if "labels" in params:
-        report.add(
-            "labels_in_start_params",
-            "error",
-            (*path, "rayStartParams", "labels"),
-            f"{name} sets labels in `rayStartParams`; KubeRay refuses that",
-            "use the group's own `labels` field",
-        )
+    check_pod(report, mapping(group.get("template")), (*path, "template"), name)
 
 
 def _check_image(report: Report, container: dict[str, Any], path: Path, name: str) -> None:

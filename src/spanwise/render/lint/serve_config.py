@@ -299,7 +299,7 @@ def _replicas(report: Report, deployment: dict[str, Any], path: Path, ranks: int
 
 def _engine_arguments(report: Report, arguments: dict[str, Any], path: Path, gpus: int | None, exact: bool) -> None:
     table = flag_table()
-    by_keyword = {flag.keyword: flag for flag in table.flags.values()}
+    by_keyword = table.by_keyword
     good: dict[str, Any] = {}
     for name, value in arguments.items():
         if name in ("model", "served_model_name"):

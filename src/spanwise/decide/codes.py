@@ -92,7 +92,7 @@ MEANINGS: dict[str, str] = {
     "layout_forced_by_user": "A layout was insisted on; the verdict carries it out and says what it would have been without.",
     "smaller_span_is_enough": "The layout that was insisted on needs more GPUs than the one that the judgement chooses.",
     "another_layout_is_better": "With as many GPUs or more, the judgement chooses another layout than the one insisted on.",
-    "tensor_parallel_crosses_slow_fabric": "Tensor parallelism over nodes is slower than what fits without; it costs more than it saves.",
+    "tensor_parallel_crosses_slow_fabric": "Tensor parallelism over nodes is slower than what fits without: it costs more than is saved.",
     "moving_is_worth_it": "Over the whole range of the prediction the choice is better than what runs today.",
     "moving_is_not_worth_it": "What runs today keeps the objectives, or is not beaten, with no more GPUs than the choice needs.",
     "moving_is_unclear": "The range of the prediction lies on both sides of what runs today, or nothing comparable is stated.",
@@ -112,8 +112,8 @@ MEANINGS: dict[str, str] = {
     "fabric.latency_us": "The latency per hop of the fabric from which the verdict changes.",
     "model_is_approximated": "Something about this model is counted roughly or not at all.",
     "engine_not_measured_on_this_gpu": "The engine's efficiencies were measured on other GPUs and are assumed to hold on this one.",
-    "closed_loop_counts_first_burst": "A closed loop's mean TTFT and TPOT count all requests, those of the first burst "
-    "included; the p95 of TTFT leaves it out.",
+    "closed_loop_counts_first_burst": "A closed loop's TTFT and TPOT count all requests, those of the first burst included; "
+    "objectives leave it out.",
     "several_gpus_not_measured": "The layout has several GPUs, and none such has been measured: its communication is a model.",
     "worst_case_not_sustained": "At the slow end of every rate the load would exceed the capacity.",
     "load_near_saturation": "The load is above nine tenths of the saturation point: the queue grows, or is long.",

@@ -92,7 +92,7 @@ def larger(judge: Judge, best: Candidate, *, forced: bool) -> list[Rejected]:
             [] if short is None else [entry(other, candidate, role="nearest_larger", code=short.code, text=short.text)]
         )
     mine, its = told_apart(best.service.tpot_s, candidate.service.tpot_s)
-    many = f" ({candidate.gpus} in all instead of {best.gpus})" if candidate.replicas > 1 or best.replicas > 1 else ""
+    many = f" ({candidate.gpus} in all instead of {best.gpus})" if max(candidate.replicas, best.replicas) > 1 else ""
     text = (
         f"{name_of(candidate.layout, candidate.replicas)}{'' if wider is question else ' (more hardware than there is)'}: TPOT {its} "
         f"against {mine} with {gpus(candidate.layout.world_size)} per replica instead of {best.layout.world_size}{many}"
@@ -102,7 +102,11 @@ def larger(judge: Judge, best: Candidate, *, forced: bool) -> list[Rejected]:
         faster = candidate.service.tpot_s < best.service.tpot_s
         crosses = candidate.layout.nodes > 1 and best.layout.nodes == 1
         code = "not_needed" if faster else ("slower_across_nodes" if crosses else "slower")
-        text += "; what is asked is met without it" if faster else f"; it costs more and is {_slower(mine, its)}"
+        text += (
+            "; what is asked is met without it"
+            if faster
+            else f"; it {'costs more and ' if candidate.gpus > best.gpus else ''}is {_slower(mine, its)}"
+        )
     elif short is None:
         code, text = "larger_would_do", f"{text}; it would do what is asked"
     else:

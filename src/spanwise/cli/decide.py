@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spanwise.cli import frame
+from spanwise.cli.explain import explain as explain_code
 from spanwise.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ def decide(
     """
     frame.wants_json(as_json)
     if explain is not None:
-        _explain(explain, as_json=as_json)
+        explain_code(explain, as_json=as_json)
         return
     if intent_file is None:
         raise InputError(
-            "INTENT.yaml is missing", where="spanwise decide", remedy="name an intent file, or `-` for standard input"
+            "INTENT.yaml is missing", where="decide", remedy="name an intent file, as in `spanwise decide --help`"
         )
     from pathlib import Path
 
@@ -61,20 +62,6 @@ def decide(
         frame.print_json(verdict.as_json())
     else:
         frame.echo(show(intent, verdict, found.source))
-
-
-def _explain(code: str, *, as_json: bool) -> None:
-    from spanwise.decide.codes import MEANINGS
-
-    if code not in MEANINGS:
-        raise InputError(
-            f"no verdict has the code {code[:80]!r}", where="--explain", remedy=f"one of {', '.join(MEANINGS)}"
-        )
-    page = f"docs/verdicts/{code}.md"
-    if as_json:
-        frame.print_json({"code": code, "meaning": MEANINGS[code], "page": page})
-    else:
-        frame.echo(f"{MEANINGS[code]}\nFormula, sources and an example: {page}")
 
 
 # Times from here on are shown in seconds.

@@ -33,8 +33,9 @@ def plan(
 ) -> None:
     """Make a verdict concrete: layout, which rank runs on which host, engine arguments, settings, hash.
 
-    An infeasible intent has no plan: the verdict is printed (with --json as a verdict document), no file is written,
-    and the exit code is 0, because the question was answered.
+    An infeasible intent has no plan: the verdict is printed (with --json as a verdict document). Without -o the exit
+    code is 0, because the question was answered; with -o it is 1, because no file was written: one that is there
+    belongs to an earlier plan, and what follows (render, up) must not take it for this one.
 
     Example: spanwise plan examples/llama-3-70b-10gbe.yaml -o plan.json
     """
@@ -57,7 +58,7 @@ def plan(
     verdict = decide(asked, model, load_facts(facts), pinned=pinned)
     if verdict.chosen is None:
         _explain_infeasible(verdict, output, as_json=as_json)
-        return
+        raise typer.Exit(0 if output is None else 1)
     made = make_plan(
         asked,
         model,

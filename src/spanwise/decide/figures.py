@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from spanwise.facts.fact import Fact
 
 
+# tests/unit/decide/test_caveats.py holds these against docs/accuracy.md, engines.yaml and the project's pins.
+_MEASURED_ENGINE = "vLLM 0.24"
+_PLANNED_ENGINE = "vLLM 0.32"
+_TTFT_TOO_LOW = "21 to 47"
+
+
 def budget(judge: Judge, candidate: Candidate) -> MemoryBudget:
     """The memory of one replica; figures of the tightest stage."""
     memory, work = candidate.memory, judge.question.workload
@@ -89,6 +95,20 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
                 "engine_not_measured_on_this_gpu",
                 "the engine's efficiency was measured on one H200 and one H100; "
                 f"on {question.gpu.name} it is an assumption",
+            )
+        )
+    if any(_MEASURED_ENGINE in fact.source for fact in question.gpu.engine["sixteen"].values()):
+        caveats.append(
+            _caveat(
+                "engine_version_not_measured",
+                f"the engine's efficiency was measured with {_MEASURED_ENGINE}; plans are made for {_PLANNED_ENGINE}",
+            )
+        )
+    if question.workload.request_rate_per_s is not None and question.gpu.cuda:
+        caveats.append(
+            _caveat(
+                "request_rate_ttft_too_low",
+                f"under Poisson arrivals TTFT was predicted {_TTFT_TOO_LOW} % too low in four loads measured on H200 and H100",
             )
         )
     if question.workload.concurrency is not None:

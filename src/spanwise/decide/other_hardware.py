@@ -13,6 +13,8 @@ from spanwise.estimate.layout import Layout
 from spanwise.facts.dtypes import weight_format
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from spanwise.decide.codes import RejectedCode
     from spanwise.decide.question import Candidate, Question
     from spanwise.facts.book import FactBook, GpuFacts
@@ -64,7 +66,9 @@ def smaller_gpu(judge: Judge, book: FactBook) -> list[Rejected]:
     smaller = [
         gpu
         for gpu in book.larger_gpus(0, held.vendor)
-        if gpu.memory.value < held.memory.value and not gpu.name.startswith("lab-")
+        if gpu.memory.value < held.memory.value
+        and not gpu.name.startswith("lab-")
+        and _is_cheaper(gpu, held, judge.question.prices)
     ]
     if not smaller:
         return []
@@ -87,6 +91,13 @@ def smaller_gpu(judge: Judge, book: FactBook) -> list[Rejected]:
             gpu=smaller[-1].name,
         )
     ]
+
+
+def _is_cheaper(gpu: GpuFacts, than: GpuFacts, prices: Mapping[str, float]) -> bool:
+    """By price where both have one; else only what is nowhere faster: less memory alone makes no GPU cheaper."""
+    if gpu.name in prices and than.name in prices:
+        return prices[gpu.name] < prices[than.name]
+    return gpu.memory_bandwidth.value <= than.memory_bandwidth.value and gpu.bf16_flops.value <= than.bf16_flops.value
 
 
 def fewer_bits(judge: Judge, best: Candidate | None) -> list[Rejected]:

@@ -105,6 +105,8 @@ def test_a_page_shows_what_its_command_prints(path: Path, command) -> None:
     assert any(said.search(line) for line in page.shown), "the lines shown do not hold the code"
 
 
+# What was measured, for lines that say so.
+ACCURACY = figures((REPOSITORY / "docs" / "accuracy.md").read_text("utf-8"))
 # Counts, bytes and bits, and what turns one unit into another.
 UNITS = {0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 100.0, 1000.0, 1e6, 1e9}
 
@@ -131,8 +133,9 @@ def test_a_pages_arithmetic_starts_from_what_the_command_prints(path: Path, comm
     page = read(path)
     written, facts = known(page, command(page.command, page.intent))
     for line in page.arithmetic:
+        measured = ACCURACY if "# accuracy.md: " in line else set()
         for value in inputs(line):
-            assert value in written or float(f"{value:.5g}") in facts, (
+            assert value in written | measured or float(f"{value:.5g}") in facts, (
                 f"{path.name}: where does {value:g} come from?\n{line}"
             )
         written.add(figure(check(line)))
@@ -179,7 +182,7 @@ def test_a_page_has_its_parts(path: Path) -> None:
 
 
 def test_explain_says_the_meaning_and_a_page_that_exists(command) -> None:
-    said, where = command(["spanwise", "decide", "--explain", "slower"], None)
+    said, *_, where = command(["spanwise", "decide", "--explain", "slower"], None)
     assert said == MEANINGS["slower"]
     assert (REPOSITORY / where.split(": ")[1]).parent == DIRECTORY
     assert (REPOSITORY / where.split(": ")[1]).is_file()

@@ -18,6 +18,7 @@ from spanwise.render.lint.ray_cluster import check_cluster
 from spanwise.render.lint.ray_service import check_service
 from spanwise.render.lint.report import Options, Report, duplicates, items, mapping
 from spanwise.render.lint.schema import Fields, mismatches, shipped
+from spanwise.render.lint.secrets import without_secrets
 from spanwise.render.lint.serve_config import check_serve_config
 
 __all__ = ["Fields", "Finding", "Options", "Severity", "from_crd", "in_order", "lint"]
@@ -41,8 +42,11 @@ def lint(data: bytes, file: str, options: Options | None = None, crd: Fields | N
     Raises:
         ManifestError: Neither a manifest nor a command; not text; not YAML; too deep or too large.
     """
-    options = options or Options()
     text = read_text(data, file)
+    return without_secrets(_findings(text, file, options or Options(), crd or shipped()), text)
+
+
+def _findings(text: str, file: str, options: Options, fields: Fields) -> list[Finding]:
     if looks_like_command(text) and not _is_manifest(text):
         return lint_command(text, file, options)
     findings: list[Finding] = []
@@ -52,7 +56,7 @@ def lint(data: bytes, file: str, options: Options | None = None, crd: Fields | N
     for document in documents:
         report = Report(file=file, document=document, options=options, findings=findings, kinds=kinds)
         duplicates(report)
-        if not _known(report, document.value, crd or shipped()):
+        if not _known(report, document.value, fields):
             unknown.append(report)
     if len(unknown) == len(documents):
         raise ManifestError(

@@ -75,6 +75,14 @@ def _check_head(report: Report, head: dict[str, Any], path: Path) -> None:
             "whoever reaches it runs code",
             "leave serviceType out (ClusterIP) and publish only the serve service",
         )
+    if head.get("enableIngress") is True:
+        report.add(
+            "dashboard_exposed",
+            "warning",
+            (*path, "enableIngress"),
+            "enableIngress publishes Ray's dashboard and job API outside the cluster: whoever reaches it runs code",
+            "leave it out, or put authentication in front of the ingress",
+        )
 
 
 def _check_secrets(report: Report, spec: dict[str, Any], head: dict[str, Any], path: Path) -> None:
@@ -104,11 +112,12 @@ def _containers(group: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Path]]:
 
 
 def gpus_of(group: dict[str, Any]) -> int:
-    """GPUs that one host of the group has: ``num-gpus``, or what its first container may use."""
-    params = mapping(group.get("rayStartParams"))
-    given = whole(params.get("num-gpus"))
-    if given is not None:
-        return given
+    """GPUs that one host of the group has: the group's own ``resources``, ``num-gpus``, or what its first container may use."""
+    stated = [whole(count) for name, count in mapping(group.get("resources")).items() if name.lower().endswith("gpu")]
+    stated.append(whole(mapping(group.get("rayStartParams")).get("num-gpus")))
+    for given in stated:
+        if given is not None:
+            return given
     container = next(_containers(group), ({}, ()))[0]
     limits = mapping(mapping(container.get("resources")).get("limits"))
     return sum(whole(count) or 0 for name, count in limits.items() if str(name).endswith("gpu"))
@@ -170,14 +179,22 @@ def _check_env(report: Report, container: dict[str, Any], path: Path) -> None:
 def _check_resources(report: Report, group: dict[str, Any], container: dict[str, Any], path: Path, name: str) -> None:
     resources = mapping(container.get("resources"))
     limits, requests = mapping(resources.get("limits")), mapping(resources.get("requests"))
-    missing = [key for key in ("cpu", "memory") if key not in limits]
+    # KubeRay tells Ray its CPUs from the limit or else the request, its memory from the limit; `rayStartParams` and the
+    # group's own `resources` beat both (common/pod.go, generateRayStartCommand).
+    params = mapping(group.get("rayStartParams"))
+    given = {key.lower() for key in mapping(group.get("resources"))}
+    known = {
+        "cpu": "cpu" in limits or "cpu" in requests or "num-cpus" in params or "cpu" in given,
+        "memory": "memory" in limits or "memory" in params or "memory" in given,
+    }
+    missing = [key for key, there in known.items() if not there]
     if missing:
         report.add(
             "limits_missing",
             "warning",
             (*path, "resources"),
-            f"{name} has no limit for {' and '.join(missing)}: KubeRay takes Ray's CPUs and memory from the limits, "
-            "and without them Ray counts the whole machine",
+            f"{name} has no limit for {' and '.join(missing)}: KubeRay takes Ray's CPUs and memory from there, and without "
+            "it Ray counts the whole machine",
             "add `resources.limits` and `requests` for cpu and memory",
         )
     for key in limits:
@@ -202,7 +219,7 @@ def _check_resources(report: Report, group: dict[str, Any], container: dict[str,
     if gpus_of(group) > 1 and "/dev/shm" not in mounts:  # noqa: S108 (a mount point in a manifest)
         report.add(
             "shm_not_declared",
-            "warning" if "memory" in missing else "info",
+            "info" if "memory" in limits else "warning",
             path,
             f"{name} has several GPUs and declares no /dev/shm: NCCL, vLLM and Ray's object store all need it, and the "
             "container runtime's default is 64 MiB (KubeRay's operator adds one, bounded only by the memory limit)",

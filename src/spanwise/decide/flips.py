@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from spanwise.decide.candidates import Judge
@@ -18,18 +18,28 @@ if TYPE_CHECKING:
     from spanwise.decide.question import Candidate, Question
     from spanwise.decide.types import Span
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Effort:
+    """How closely flips are looked for."""
+
+    factors: int  # doublings
+    fineness: float  # of the halving, in the logarithm
+    # How far beyond what the formulas name deciding again is tried where it refutes them; then the flip is dropped.
+    steps: tuple[int, ...]
+
+
+_MANY_GPUS = 64
+_FEW = _Effort(factors=6, fineness=0.04, steps=(0, 1, 2, 3, 5))
 # A search over many GPUs is followed less finely, to keep a verdict within its second.
-_MANY_GPUS, _FACTORS, _FACTORS_OF_MANY = 64, 6, 3
-# How often a change that the formulas name, and deciding again refutes, is taken one step further before it is dropped.
-_MOST_STEPS = 3
+_MANY = _Effort(factors=3, fineness=0.15, steps=(0,))
 
 
 def flips(judge: Judge, best: Candidate | None) -> tuple[Flip, ...]:
     """The nearest change of each quantity that gives another verdict."""
-    few = judge.question.gpus <= _MANY_GPUS
-    found = quantities(judge.question, best, most_factors=_FACTORS if few else _FACTORS_OF_MANY)
-    fineness = 0.04 if few else 0.15
-    return tuple(flip for quantity in found if (flip := _flip(judge, quantity, span_of(best), fineness)) is not None)
+    effort = _FEW if judge.question.gpus <= _MANY_GPUS else _MANY
+    found = quantities(judge.question, best, most_factors=effort.factors)
+    return tuple(flip for quantity in found if (flip := _flip(judge, quantity, span_of(best), effort)) is not None)
 
 
 def span_of(candidate: Candidate | None) -> Span:
@@ -40,12 +50,12 @@ def span_of(candidate: Candidate | None) -> Span:
     return "one_gpu" if layout.world_size == 1 else "one_node" if layout.nodes == 1 else "multi_node"
 
 
-def _flip(judge: Judge, quantity: Quantity, now: Span, fineness: float) -> Flip | None:
-    factor = _search(judge, quantity, now, fineness)
+def _flip(judge: Judge, quantity: Quantity, now: Span, effort: _Effort) -> Flip | None:
+    factor = _search(judge, quantity, now, effort.fineness)
     if factor is None:
         return None
-    further = math.exp(fineness if factor > 1 else -fineness)
-    for step in range(_MOST_STEPS):
+    further = math.exp(effort.fineness if factor > 1 else -effort.fineness)
+    for step in effort.steps:
         value = quantity.at(factor * further**step)
         span, words = settled(judge, quantity.change(value))
         if span != now:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spanwise.decide import decide
 from spanwise.decide.codes import FLIPS
+from spanwise.decide.types import Flip
 from spanwise.facts.architectures import model_facts
 from spanwise.facts.book import book_from
 from spanwise.facts.catalogue import fabrics, model_config
@@ -146,3 +149,33 @@ def test_a_link_flips_where_it_decides():
 def test_a_stated_context_is_not_raised_by_a_flip():
     verdict = ask(**L4_PAIR, rate=1, max_model_len=2048)
     assert all(flip.to + 256 <= 2048 for flip in verdict.flips if flip.what == "workload.input_tokens")
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"model": LLAMA_8B, "per_node": 1, "rate": 1},
+        {**L4_PAIR, "rate": 4, "fabric": "ethernet-1g"},
+        {"inputs": 3000, "outputs": 400, "concurrency": 64, "fabric": {"latency_us": 20, "bandwidth_gbit_per_s": 100}},
+    ],
+    ids=str,
+)
+def test_what_is_said_about_a_faster_link_is_true(kwargs):
+    """On the link that the sentence names the split over nodes is faster, and the verdict is what it says."""
+    intent = an_intent(**kwargs)
+    now = ask(**kwargs)
+    text = next(item.text for item in now.rejected if item.role == "tensor_parallel_across_nodes")
+    ways = {
+        "fabric.bandwidth_gbit_per_s": re.search(r"from ([\d.]+) Gbit/s on", text),
+        "fabric.latency_us": re.search(r"below ([\d.]+) us per hop", text),
+    }
+    assert any(ways.values()), text
+    for what, found in ways.items():
+        if found is not None:
+            # Found to one hundredth, shown with three digits.
+            to = float(found.group(1)) * (1.01 if "bandwidth" in what else 0.99)
+            then = applied(intent, Flip(what=what, from_=0.0, to=to, verdict=now.verdict, text=""))
+            # Where one node does not do all that is asked, the sentence says nothing about the verdict: the flips do.
+            assert then.verdict == now.verdict or "verdict" not in text
+            across = next(item for item in then.rejected if item.role == "tensor_parallel_across_nodes")
+            assert across.values["step_across_ms"] < across.values["step_inside_ms"]

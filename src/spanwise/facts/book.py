@@ -28,6 +28,8 @@ from spanwise.intent.types import InlineFabric, InlineGpu
 
 SCHEMA = "spanwise.facts/1"
 _MAX_BYTES = 16 << 20
+# What any number may be; shares and the engine's quantities have narrower limits.
+_LEAST, _MOST = 1e-12, 1e21
 _RANK = {"assumption": 0, "catalogue": 1, "stated": 2, "measured": 3}
 _NEEDED_GPU = ("memory", "memory_bandwidth", "bf16_flops")
 _NEEDED_LINK = ("hop", "bandwidth")
@@ -294,11 +296,17 @@ def _fact(item: Any, where: str) -> Fact:  # noqa: PLR0912 - one check after the
             raise FactsError(
                 f"value {value} is not within low {low} and high {high}", where=where, remedy="correct them"
             )
-    if quantity in BOUNDS and not BOUNDS[quantity][0] <= value <= BOUNDS[quantity][1]:
-        least, most = BOUNDS[quantity]
-        raise FactsError(f"{quantity} is {value:g}", where=where, remedy=f"give {least:g} to {most:g}")
-    if (quantity == "efficiency" or quantity in SHARES) and value > 1:
-        raise FactsError(f"{quantity} is {value}, more than the whole", where=where, remedy="give a share up to 1")
+    # The ends of the range enter the formulas as the value does (best and worst case): the same limits hold for them.
+    least, most = _limits(quantity)
+    for key, given in (("value", value), ("low", low), ("high", high)):
+        # A low end of zero says that nothing is known below; a factor has its own least value.
+        if given is not None and not (least <= given <= most or (key == "low" and given == 0 and least < 0.1)):
+            share = ", more than the whole" if most == 1 and given > 1 else ""
+            raise FactsError(
+                f"{key} of {quantity} is {given:g}{share}",
+                where=where,
+                remedy=f"give a share up to 1 ({least:g} to 1)" if most == 1 else f"give {least:g} to {most:g}",
+            )
     return Fact(
         name=name,
         value=value,
@@ -311,9 +319,18 @@ def _fact(item: Any, where: str) -> Fact:  # noqa: PLR0912 - one check after the
     )
 
 
+def _limits(quantity: str) -> tuple[float, float]:
+    """What a fact of this quantity may say; beyond it the formulas mean nothing, or overflow."""
+    if quantity == "efficiency" or quantity in SHARES:
+        return _LEAST, 1.0
+    if quantity == "hop":
+        return 0.0, _MOST
+    return BOUNDS.get(quantity, (_LEAST, _MOST))
+
+
 def _number(value: Any, where: str, *, zero: bool = False) -> float:
     good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not good or not ((value == 0 and zero) or 1e-12 <= value <= 1e21) or not math.isfinite(value):
+    if not good or not ((value == 0 and zero) or _LEAST <= value <= _MOST) or not math.isfinite(value):
         text = repr(value)[:60] if isinstance(value, int | float | bool | str | None) else type(value).__name__
         raise FactsError(f"is {text}", where=where, remedy="give a positive finite number")
     return float(value)

@@ -38,8 +38,6 @@ def estimate(
     Example: spanwise estimate --model meta-llama/Meta-Llama-3-8B --gpu H200-141GB-SXM --points points.csv
     """
     frame.wants_json(as_json)
-    from pathlib import Path
-
     from spanwise.checkpoints.resolve import resolve_config
     from spanwise.decide.judge import served_format
     from spanwise.decide.question import default_batched_tokens, default_max_sequences
@@ -91,7 +89,7 @@ def estimate(
         cuda=card.cuda,
     )
     answers = answer(
-        parse_points(read_text(Path(points), error=InputError, what="a points file"), where=points),
+        parse_points(read_text(points, error=InputError, what="a points file"), where=points),
         model=found,
         weights=weights,
         gpu=card,

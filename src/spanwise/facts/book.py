@@ -25,6 +25,7 @@ from spanwise.facts import catalogue
 from spanwise.facts.engine import BOUNDS, DEFAULT_ENGINE, QUANTITIES, SHARES, Precision, engine_facts
 from spanwise.facts.fact import Fact
 from spanwise.intent.types import InlineFabric, InlineGpu
+from spanwise.reading import read_file, shown
 
 SCHEMA = "spanwise.facts/1"
 _MAX_BYTES = 16 << 20
@@ -219,15 +220,10 @@ def load_facts(path: str | Path | None = None) -> FactBook:
     """
     if path is None:
         return FactBook()
-    where = str(path)
+    where = shown(path)
+    data = read_file(path, most_bytes=_MAX_BYTES, what="a facts file", error=FactsError)
     try:
-        with Path(path).open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise FactsError("is larger than 16 MiB", where=where, remedy=_MAKE)
         document = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
-    except OSError as error:
-        raise FactsError(f"cannot be read: {error.strerror or error}", where=where, remedy="check the path") from None
     except UnicodeDecodeError as error:
         raise FactsError(f"is not UTF-8 text (byte {error.start})", where=where, remedy=_MAKE) from None
     except (ValueError, RecursionError) as error:

@@ -116,7 +116,7 @@ def lock(*, wait_s: float) -> Iterator[None]:
             if time.monotonic() >= deadline:
                 os.close(descriptor)
                 raise InputError(
-                    "another command is bringing a lab up or down here",
+                    "another command is bringing a lab up or down here, or changing it",
                     where=str(directory),
                     remedy="wait for it or end it, then try again; SPANWISE_STATE_DIR names another place",
                 ) from None

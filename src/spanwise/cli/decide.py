@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def decide(
     intent_file: Annotated[
-        str | None, typer.Argument(metavar="INTENT.yaml", help="What is asked: model, hardware, workload.")
+        str | None, typer.Argument(metavar="INTENT.yaml", help="What is asked: model, hardware, workload; - is stdin.")
     ] = None,
     facts: Annotated[
         str | None, typer.Option("--facts", help="Facts that beat the catalogue (spanwise.facts/1).")
@@ -57,10 +57,21 @@ def decide(
         tensor_parallel_size=tensor_parallel_size, pipeline_parallel_size=pipeline_parallel_size, replicas=replicas
     )
     verdict = judge(intent, model_facts(found.config, name=intent.model), book, pinned=pinned)
+    _note_prices(intent)
     if as_json:
         frame.print_json(verdict.as_json())
     else:
         frame.echo(show(intent, verdict, found.source))
+
+
+def _note_prices(intent: Intent) -> None:
+    gpu = intent.hardware.gpu
+    name = gpu if isinstance(gpu, str) else gpu.name
+    prices = intent.prices_per_gpu_hour
+    if prices and name not in prices:
+        frame.note(
+            f"prices_per_gpu_hour prices {', '.join(prices)[:200]}, not {name} (hardware.gpu): its cost is not shown"
+        )
 
 
 def _explain(code: str, *, as_json: bool) -> None:

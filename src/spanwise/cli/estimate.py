@@ -68,6 +68,14 @@ def estimate(
     weights = served_format(dtype, found)
     card = book.gpu(gpu)
     link = None if fabric is None else book.fabric(fabric, where="--fabric")
+    if link is None and gpus_per_node is not None:
+        if gpus_per_node < tensor * pipeline:
+            raise LayoutError(
+                f"{tensor * pipeline} ranks on nodes of {gpus_per_node} GPUs need a link between the nodes",
+                where="--gpus-per-node",
+                remedy="name it with --fabric, or leave --gpus-per-node away: all ranks are in one node then",
+            )
+        frame.note("--gpus-per-node changes nothing without --fabric: all ranks are in one node")
     per_node = tensor * pipeline if link is None else gpus_per_node or (tensor if pipeline > 1 else 1)
     layout = Layout(tensor, pipeline, per_node, expert_parallel=needs_whole_experts(found, tensor))
     check_layout(found, layout)

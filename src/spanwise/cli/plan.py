@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spanwise.cli import frame
-from spanwise.cli.files import write_file
+from spanwise.cli.files import folder_to_make, write_file
 
 if TYPE_CHECKING:
     from spanwise.checkpoints.resolve import ResolvedConfig
@@ -69,7 +69,10 @@ def plan(
     )
     document = made.model_dump(mode="json", by_alias=True)
     if output is not None:
+        folder = folder_to_make(Path(output))
         write_file(Path(output), json.dumps(document, indent=2, allow_nan=False) + "\n")
+        if folder is not None:
+            frame.note(f"made folder {folder}")
     if as_json:
         frame.print_json(document)
         return

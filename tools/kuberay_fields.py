@@ -3,8 +3,8 @@
     python tools/kuberay_fields.py VERSION FOLDER
 
 FOLDER holds ray.io_rayservices.yaml and ray.io_rayclusters.yaml of that KubeRay version. The compact form (field
-names, types, required, allowed values, bounds; equal subtrees kept once) is what `lint` uses where no CRD is given; a
-test compares it with the CRDs.
+names, types, required, allowed values, bounds, keys of lists; equal subtrees kept once) is what `lint` uses where no CRD
+is given; a test compares it with the CRDs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from spanwise.render.lint.schema import compact_text
+from spanwise.render.lint.compact import compact_text
 
 TARGET = Path(__file__).resolve().parent.parent / "src" / "spanwise" / "render" / "data" / "kuberay-fields.json"
 

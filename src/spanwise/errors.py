@@ -20,6 +20,7 @@ One root, three kinds of blame, an exit code for each::
     └── OutsideError                   exit 3  something that spanwise does not own failed
         ├── HubError                           the model hub is unreachable or refused
         ├── LabError                           the emulated hosts could not be made or removed
+        ├── ProbeError                         a host did not answer, or could not measure
         ├── ClusterError                       Ray did not start, is already running, or stopped answering
         └── EngineError                        vLLM did not start, died, or answered with an error
 
@@ -136,6 +137,10 @@ class HubError(OutsideError):
 
 class LabError(OutsideError):
     """The emulated hosts could not be made or removed."""
+
+
+class ProbeError(OutsideError):
+    """A host did not answer, or could not measure."""
 
 
 class ClusterError(OutsideError):

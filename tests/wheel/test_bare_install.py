@@ -107,7 +107,7 @@ def test_decide_plan_render_lint(bare: Path, tmp_path: Path) -> None:
     run(bare / "spanwise", "plan", "intent.yaml", *sizes, "-o", "plan.json", cwd=tmp_path)
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert [rank["host"] for rank in plan["gangs"][0]["ranks"]] == ["host-1"] * 4 + ["host-2"] * 4
-    for target, count in (("vllm", 2), ("ray", 1), ("kuberay", 1)):
+    for target, count in (("vllm", 2), ("ray", 1), ("kuberay", 4)):
         out = run(bare / "spanwise", "render", "plan.json", "--target", target, "-o", target, cwd=tmp_path)
         assert len(out.split()) == count
         answer = json.loads(

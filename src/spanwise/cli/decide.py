@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spanwise.cli import frame
+from spanwise.cli.explain import explain as explain_code
 from spanwise.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ def decide(
     """
     frame.wants_json(as_json)
     if explain is not None:
-        _explain(explain, as_json=as_json)
+        explain_code(explain, as_json=as_json)
         return
     if intent_file is None:
         raise InputError(
-            "INTENT.yaml is missing", where="spanwise decide", remedy="name an intent file, or `-` for standard input"
+            "INTENT.yaml is missing", where="decide", remedy="name an intent file, or `-` for standard input"
         )
     from pathlib import Path
 
@@ -72,20 +73,6 @@ def _note_prices(intent: Intent) -> None:
         frame.note(
             f"prices_per_gpu_hour prices {', '.join(prices)[:200]}, not {name} (hardware.gpu): its cost is not shown"
         )
-
-
-def _explain(code: str, *, as_json: bool) -> None:
-    from spanwise.decide.codes import MEANINGS
-
-    if code not in MEANINGS:
-        raise InputError(
-            f"no verdict has the code {code[:80]!r}", where="--explain", remedy=f"one of {', '.join(MEANINGS)}"
-        )
-    page = f"docs/verdicts/{code}.md"
-    if as_json:
-        frame.print_json({"code": code, "meaning": MEANINGS[code], "page": page})
-    else:
-        frame.echo(f"{MEANINGS[code]}\nFormula, sources and an example: {page}")
 
 
 _HEADLINES = {
@@ -185,6 +172,8 @@ def _figures(predicted: Predicted) -> list[str]:
         ("requests", predicted.requests_per_s, "requests_per_s", "1/s"),
         ("saturation", predicted.max_requests_per_s, "max_requests_per_s", "1/s"),
     ]
+    if predicted.steady_ttft_p95_ms is not None:  # a closed loop: what an objective is held against
+        rows.insert(2, ("  steady", predicted.steady_ttft_p95_ms, "steady_ttft_p95_ms", "ms"))
     lines = []
     for name, value, key, unit in rows:
         spread = predicted.uncertainty.get(key)

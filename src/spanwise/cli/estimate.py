@@ -8,7 +8,7 @@ import typer
 
 from spanwise.cli import frame
 
-_MAX_BYTES = 16 << 20
+_START = "examples/points.csv is one to start from"
 
 
 def estimate(
@@ -35,7 +35,10 @@ def estimate(
 ) -> None:
     """Predict single engine steps: prefill and decode, without load, with a range each.
 
-    Example: spanwise estimate --model meta-llama/Meta-Llama-3-8B --gpu H200-141GB-SXM --points points.csv
+    A row of prefill is `batch` prompts of `new_tokens` each, one of decode `new_tokens` steps for `batch` requests, each
+    step at the stated context. A point that the KV cache or the model cannot hold is marked; its time is arithmetic only.
+
+    Example: spanwise estimate --model meta-llama/Meta-Llama-3-8B --gpu H200-141GB-SXM --points examples/points.csv
     """
     frame.wants_json(as_json)
     from spanwise.checkpoints.resolve import resolve_config
@@ -97,13 +100,14 @@ def estimate(
         cuda=card.cuda,
     )
     answers = answer(
-        parse_points(read_text(points, error=InputError, what="a points file"), where=points),
+        parse_points(read_text(points, error=InputError, what="a points file", start=_START), where=points),
         model=found,
         weights=weights,
         gpu=card,
         fabric=link,
         layout=layout,
         batched_tokens=tokens,
+        memory=memory,
     )
     if as_json:
         frame.print_json(
@@ -130,5 +134,7 @@ def estimate(
         point, (low, high) = item.point, item.uncertainty
         frame.echo(
             f"{point.phase:<8} {point.batch:>6} {point.context_tokens:>9} {point.new_tokens:>9} {item.time_ms:>12.2f}  "
-            f"{low:.2f} to {high:.2f}"
+            f"{low:.2f} to {high:.2f}{'' if item.why_not is None else f'  does not fit: {item.why_not}'}"
         )
+    if any(item.point.phase == "decode" and item.point.new_tokens > 1 for item in answers):
+        frame.echo("decode with new > 1: so many steps, each at the stated context")

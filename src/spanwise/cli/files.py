@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -20,13 +21,15 @@ def write_file(path: Path, text: str, *, executable: bool = False) -> Path:
     if str(path) == "-":
         raise InputError("'-' is no file", where="-o", remedy="leave -o away and use --json to print instead")
     try:
-        path = path.resolve()  # through a symbolic link, not in its place
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise InputError("this is a directory", where=str(path), remedy="name a file in it")
         if path.exists() and not path.is_file():  # /dev/stdout, a pipe: there is nothing to replace
-            path.write_text(text, encoding="utf-8")
+            with contextlib.suppress(BrokenPipeError):  # a reader that goes away is no error, as on standard output
+                path.write_text(text, encoding="utf-8")
             return path
+        # Guard: only now through a symbolic link, not in its place: what /dev/stdout of a pipe resolves to is no path ("pipe:[1234]").
+        path = path.resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:

@@ -38,7 +38,7 @@ def wants_json(on: bool) -> None:
 
 def print_json(document: Any) -> None:
     """Print ``document`` as the one JSON document of this command."""
-    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    _answer(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
 def printable(text: str) -> str:
@@ -50,7 +50,15 @@ def printable(text: str) -> str:
 
 def echo(text: str, *, nl: bool = True) -> None:
     """The answer for people, on standard output."""
-    typer.echo(printable(text), nl=nl)
+    _answer(printable(text) + ("\n" if nl else ""))
+
+
+def _answer(text: str) -> None:
+    """Write to standard output at once; what its reader (head, less) no longer wants goes nowhere."""
+    try:
+        typer.echo(text, nl=False)
+    except BrokenPipeError:  # Guard: typer would turn it into exit 1
+        _let_go_of_stdout()
 
 
 def note(text: str) -> None:

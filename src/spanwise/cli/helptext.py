@@ -18,19 +18,20 @@ class PlainCommand(TyperCommand):
         return [*pieces, "COMMAND [ARGS]..."] if ctx.allow_extra_args else pieces
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Arguments without types, options with a word for what they take."""
-        arguments, options = [], []
+        """Arguments without types, options with a word for what they take, under the headings that they name."""
+        # The common options come first, whatever order a command has them in.
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         params: list[Any] = list(self.get_params(ctx))
         for param in params:
             if _is_argument(param):
-                arguments.append((_shown(param), param.help or ""))
+                sections["Arguments"].append((_shown(param), param.help or ""))
                 continue
             descriptor = getattr(param, "type_descriptor", None)
             if descriptor is not None and param.metavar is None and not param.is_flag and not descriptor.is_choice:
                 param.metavar = _METAVARS.get(descriptor.annotation, "TEXT")
             if (record := param.get_help_record(ctx)) is not None:
-                options.append(record)
-        for title, rows in (("Arguments", arguments), ("Options", options)):
+                sections.setdefault(getattr(param, "rich_help_panel", None) or "Options", []).append(record)
+        for title, rows in sections.items():
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)

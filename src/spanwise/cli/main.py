@@ -22,6 +22,7 @@ _NoArguments: Any = getattr(sys.modules[_UsageError.__module__], "NoArgsIsHelpEr
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "decide": ("spanwise.cli.decide", "decide", "Is spreading this model justified?"),
     "plan": ("spanwise.cli.plan", "plan", "Make a verdict concrete: placement, arguments."),
+    "probe": ("spanwise.cli.probe", "probe", "What hosts and links really are, as facts."),
     "diff": ("spanwise.cli.diff", "diff", "Two plans or verdicts side by side."),
     "estimate": ("spanwise.cli.estimate", "estimate", "The bare model's answer for single points."),
     "render": ("spanwise.cli.render", "render", "Plans as files for vLLM, Ray Serve or KubeRay."),
@@ -91,6 +92,17 @@ def run() -> None:
     frame.guarded(_command_line, sys.argv[1:])
 
 
+def _named(words: list[str]) -> str:
+    """The command that ``words`` name: an option without its argument is refused before the parser knows whose it is."""
+    plain = [word for word in words if not word.startswith("-")]
+    if not plain or plain[0] not in COMMANDS:
+        return "spanwise"
+    target = getattr(importlib.import_module(COMMANDS[plain[0]][0]), COMMANDS[plain[0]][1])
+    below = typer.main.get_command(target) if isinstance(target, typer.Typer) else None
+    inner = plain[1:2] if below is not None and plain[1:2] and plain[1] in getattr(below, "commands", {}) else []
+    return " ".join(["spanwise", plain[0], *inner])
+
+
 def _command_line() -> int:
     """Parse and run; usage errors take the same way out as all others."""
     try:
@@ -99,8 +111,10 @@ def _command_line() -> int:
         if isinstance(error, _NoArguments):
             error.show()
             return 2
-        context = f"{error.ctx.command_path}" if error.ctx else "spanwise"
-        raise InputError(error.format_message(), where=context, remedy=f"see `{context} --help`") from None
+        command = error.ctx.command_path if error.ctx else _named(sys.argv[1:])
+        # frame puts the program's name before every error: only what follows it is a place.
+        where = command.removeprefix("spanwise").strip()
+        raise InputError(error.format_message(), where=where, remedy=f"see `{command} --help`") from None
     except typer.Abort:
         raise KeyboardInterrupt from None
     return code if isinstance(code, int) else 0

@@ -33,8 +33,9 @@ def plan(
 ) -> None:
     """Make a verdict concrete: layout, which rank runs on which host, engine arguments, settings, hash.
 
-    An infeasible intent has no plan: the verdict is printed (with --json as a verdict document), no file is written,
-    and the exit code is 0, because the question was answered.
+    An infeasible intent has no plan: the verdict is printed (with --json as a verdict document). Without -o the exit
+    code is 0, because the question was answered; with -o it is 1, because no file was written: one that is there
+    belongs to an earlier plan, and what follows (render, up) must not take it for this one.
 
     Example: spanwise plan examples/llama-3-70b-10gbe.yaml -o plan.json
     """
@@ -43,20 +44,23 @@ def plan(
     from spanwise.decide import decide
     from spanwise.decide.types import PinnedLayout
     from spanwise.facts.architectures import model_facts
-    from spanwise.facts.book import load_facts
+    from spanwise.facts.book import FactBook, book_from, read_facts
     from spanwise.intent.load import load_intent
     from spanwise.plan.make import plan as make_plan
+    from spanwise.plan.network import network_settings
 
     asked = load_intent(intent)
     resolved = resolve_config(asked.model, asked.revision, base=Path(intent).parent)
     model = model_facts(resolved.config, name=asked.model)
+    known = None if facts is None else read_facts(facts)  # once: it may be a pipe
+    book = FactBook() if facts is None else book_from(known, where=facts)
     pinned = PinnedLayout(
         tensor_parallel_size=tensor_parallel_size, pipeline_parallel_size=pipeline_parallel_size, replicas=replicas
     )
-    verdict = decide(asked, model, load_facts(facts), pinned=pinned)
+    verdict = decide(asked, model, book, pinned=pinned)
     if verdict.chosen is None:
         _explain_infeasible(verdict, output, as_json=as_json)
-        return
+        raise typer.Exit(0 if output is None else 1)
     made = make_plan(
         asked,
         model,
@@ -66,6 +70,8 @@ def plan(
         revision=None if resolved.source == "path" else resolved.revision or asked.revision,
         served_name=served_model_name,
         interface=interface,
+        # What a probe left beside its facts, which were checked above.
+        network=() if known is None else network_settings(known),
     )
     document = made.model_dump(mode="json", by_alias=True)
     if output is not None:

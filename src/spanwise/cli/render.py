@@ -10,6 +10,10 @@ import typer
 from spanwise.cli import frame
 from spanwise.cli.files import write_file
 
+_MODEL = "The model and its secrets (kuberay)"
+_PODS = "Where pods run (kuberay)"
+_CLUSTER = "The Ray cluster (kuberay)"
+
 
 def render(
     plans: Annotated[list[str], typer.Argument(metavar="PLAN", help="Plans; several are served together.")],
@@ -23,14 +27,116 @@ def render(
             help="stock: Ray Serve LLM as it is. spanwise: supervised gangs, from an image with spanwise in it."
         ),
     ] = "stock",
-    image: Annotated[str | None, typer.Option(help="Container image (kuberay).")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the RayService (kuberay).")] = None,
-    cpu_per_host: Annotated[int | None, typer.Option(min=1, max=4096, help="CPUs of a worker pod (kuberay).")] = None,
-    memory_gib_per_host: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000, help="GiB of memory of a worker pod (kuberay).")
+    image: Annotated[
+        str | None, typer.Option(help="Container image, with a tag or a digest (kuberay).", metavar="NAME:TAG")
     ] = None,
-    token_secret: Annotated[str, typer.Option(help="Secret with the model hub's token (kuberay).")] = "hf-token",  # noqa: S107 - a name
-    token_key: Annotated[str, typer.Option(help="Its key (kuberay).")] = "token",  # noqa: S107 - a name
+    name: Annotated[str | None, typer.Option(help="Name of the RayService (kuberay).")] = None,
+    kustomize: Annotated[
+        bool,
+        typer.Option("--kustomize", help="A Kustomize base and an example overlay in place of plain files (kuberay)."),
+    ] = False,
+    model_volume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE",
+            rich_help_panel=_MODEL,
+            help="Where the weights are: pvc:NAME[:/mount], hostPath:/dir, or s3://bucket/prefix (also for ray). A plan that "
+            "names a folder needs it in the volume; one that names a hub model takes the volume as the hub's cache.",
+        ),
+    ] = None,
+    offline: Annotated[
+        bool | None,
+        typer.Option(
+            "--offline/--no-offline",
+            rich_help_panel=_MODEL,
+            help="Never ask the model hub (HF_HUB_OFFLINE). Default: where there is a model volume; --no-offline fills it.",
+        ),
+    ] = None,
+    token_secret: Annotated[
+        str, typer.Option(metavar="NAME", rich_help_panel=_MODEL, help="Secret with the model hub's token.")
+    ] = "hf-token",  # noqa: S107 - a name
+    token_key: Annotated[str, typer.Option(metavar="KEY", rich_help_panel=_MODEL, help="Its key.")] = "token",  # noqa: S107 - a name
+    env_secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_MODEL,
+            help="Secret whose keys all become environment variables, such as a bucket's access keys. Repeatable.",
+        ),
+    ] = None,
+    image_pull_secret: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", rich_help_panel=_MODEL, help="Secret of the image's registry. Repeatable."),
+    ] = None,
+    cpu_per_host: Annotated[
+        int | None, typer.Option(min=1, max=4096, rich_help_panel=_PODS, help="CPUs of a worker pod.")
+    ] = None,
+    memory_gib_per_host: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, rich_help_panel=_PODS, help="GiB of memory of a worker pod.")
+    ] = None,
+    node_selector: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", rich_help_panel=_PODS, help="Label of nodes for workers. Repeatable."),
+    ] = None,
+    domain_label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            rich_help_panel=_PODS,
+            help="Node label that holds the plan's domains, such as topology.kubernetes.io/zone: keeps a worker group in its own.",
+        ),
+    ] = None,
+    toleration: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY[=VALUE][:EFFECT]",
+            rich_help_panel=_PODS,
+            help="Taint that pods put up with, beside the GPU's. Repeatable.",
+        ),
+    ] = None,
+    rdma_resource: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=_PODS, help="RDMA device for each worker, such as rdma/hca; adds IPC_LOCK."
+        ),
+    ] = None,
+    service_account: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=_PODS, help="An existing service account; else one is rendered."),
+    ] = None,
+    gang_scheduler: Annotated[
+        Literal["none", "kueue", "volcano"],
+        typer.Option(rich_help_panel=_CLUSTER, help="Who starts all pods together or none."),
+    ] = "none",
+    queue: Annotated[
+        str | None, typer.Option(metavar="NAME", rich_help_panel=_CLUSTER, help="Its queue; kueue needs one.")
+    ] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            rich_help_panel=_CLUSTER,
+            help="Redis that keeps Ray's control store, so that the service outlives its head.",
+        ),
+    ] = None,
+    redis_secret: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:KEY]", rich_help_panel=_CLUSTER, help="Secret with its password; the key is `password`."
+        ),
+    ] = None,
+    ray_auth: Annotated[
+        Literal["token", "none"],
+        typer.Option(rich_help_panel=_CLUSTER, help="token: Ray's own API asks for the token that KubeRay makes."),
+    ] = "token",
+    serve_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            rich_help_panel=_CLUSTER,
+            help="Label of the namespaces whose pods may ask the models; else only the RayService's own.",
+        ),
+    ] = None,
     as_json: frame.JsonFlag = False,
 ) -> None:
     """Plans as a vLLM command per host, a Ray Serve config, or a complete RayService.
@@ -53,6 +159,22 @@ def render(
             memory_gib_per_host=memory_gib_per_host,
             token_secret=token_secret,
             token_key=token_key,
+            model_volume=model_volume,
+            offline=offline,
+            env_secrets=tuple(env_secret or ()),
+            image_pull_secrets=tuple(image_pull_secret or ()),
+            service_account=service_account,
+            tolerations=tuple(toleration or ()),
+            node_selectors=tuple(node_selector or ()),
+            domain_label=domain_label,
+            rdma_resource=rdma_resource,
+            gang_scheduler=gang_scheduler,
+            queue=queue,
+            redis=redis,
+            redis_secret=redis_secret,
+            ray_auth=ray_auth,
+            serve_from=serve_from,
+            kustomize=kustomize,
         ),
     )
     written = [write_file(Path(output) / file.name, file.text, executable=file.executable) for file in files]

@@ -15,6 +15,8 @@ from spanwise.estimate.layout import Layout, fits_nodes, valid_tensor_parallel
 from spanwise.facts.dtypes import weight_format
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from spanwise.decide.codes import RejectedCode
     from spanwise.facts.book import FactBook, GpuFacts
 
@@ -107,7 +109,9 @@ def _smaller_gpu(judge: Judge, book: FactBook) -> list[Rejected]:
     smaller = [
         gpu
         for gpu in book.larger_gpus(0, held.vendor)
-        if gpu.memory.value < held.memory.value and not gpu.name.startswith("lab-")
+        if gpu.memory.value < held.memory.value
+        and not gpu.name.startswith("lab-")
+        and _is_cheaper(gpu, held, judge.question.prices)
     ]
     if not smaller:
         return []
@@ -130,6 +134,13 @@ def _smaller_gpu(judge: Judge, book: FactBook) -> list[Rejected]:
             gpu=smaller[-1].name,
         )
     ]
+
+
+def _is_cheaper(gpu: GpuFacts, than: GpuFacts, prices: Mapping[str, float]) -> bool:
+    """By price where both have one; else only what is nowhere faster: less memory alone makes no GPU cheaper."""
+    if gpu.name in prices and than.name in prices:
+        return prices[gpu.name] < prices[than.name]
+    return gpu.memory_bandwidth.value <= than.memory_bandwidth.value and gpu.bf16_flops.value <= than.bf16_flops.value
 
 
 def _larger(judge: Judge, best: Candidate) -> list[Rejected]:

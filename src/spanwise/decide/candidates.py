@@ -80,7 +80,8 @@ class Judge:
     def _others_gain(self) -> bool:
         """True where the last replay found a time with an objective shorter than the formula had it."""
         goals, factors = self.question.objectives, dict(self.correction.factors)
-        watched = (("ttft_p95_s", goals.ttft_p95_ms), ("tpot_p95_s", goals.tpot_p95_ms))
+        first = "steady_ttft_p95_s" if "steady_ttft_p95_s" in factors else "ttft_p95_s"
+        watched = ((first, goals.ttft_p95_ms), ("tpot_p95_s", goals.tpot_p95_ms))
         return any(goal is not None and factors.get(name, 1.0) < 1.0 for name, goal in watched)
 
     def confirm(self, candidate: Candidate) -> Candidate:
@@ -348,13 +349,13 @@ class Judge:
     def _tier(self, service: Service, replicas: int) -> tuple[int, float]:
         """Tier and how far off: predicted over allowed for objectives, wanted over possible for load."""
         work, goals = self.question.workload, self.question.objectives
-        if not service.sustained or service.ttft_p95_s is None:
+        if not service.sustained or service.kept_ttft_p95_s is None:
             wanted = work.request_rate_per_s
             top = service.max_requests_per_s * replicas
             return 2, round(1 / top if wanted else service.ttft_s or 0.0, 9)
         over = 1.0
         if goals.ttft_p95_ms is not None:
-            over = max(over, service.ttft_p95_s * 1e3 / goals.ttft_p95_ms)
+            over = max(over, service.kept_ttft_p95_s * 1e3 / goals.ttft_p95_ms)
         if goals.tpot_p95_ms is not None:
             over = max(over, service.tpot_p95_s * 1e3 / goals.tpot_p95_ms)
         return (0, 0.0) if over <= 1.0 else (1, round(over, 6))

@@ -58,6 +58,8 @@ FlipCode = Literal[
 CaveatCode = Literal[
     "model_is_approximated",
     "engine_not_measured_on_this_gpu",
+    "engine_version_not_measured",
+    "request_rate_ttft_too_low",
     "closed_loop_counts_first_burst",
     "several_gpus_not_measured",
     "worst_case_not_sustained",
@@ -112,7 +114,10 @@ MEANINGS: dict[str, str] = {
     "fabric.latency_us": "The latency per hop below which tensor parallelism over nodes decodes faster than inside one.",
     "model_is_approximated": "Something about this model is counted roughly or not at all.",
     "engine_not_measured_on_this_gpu": "The engine's efficiencies were measured on other GPUs and are assumed to hold on this one.",
-    "closed_loop_counts_first_burst": "A closed loop's mean TTFT and TPOT count all requests, those of the first burst included; the p95 of TTFT leaves it out.",
+    "engine_version_not_measured": "The engine's efficiencies were measured with an older vLLM than the one that plans are made for.",
+    "request_rate_ttft_too_low": "Where requests arrive at a rate, the TTFT that was measured was well above the predicted one.",
+    "closed_loop_counts_first_burst": "A closed loop's TTFT and TPOT count all requests, those of the first burst included; "
+    "objectives leave it out.",
     "several_gpus_not_measured": "The layout has several GPUs, and none such has been measured: its communication is a model.",
     "worst_case_not_sustained": "At the slow end of every rate the load would exceed the capacity.",
     "load_near_saturation": "The load is above nine tenths of the saturation point: the queue grows, or is long.",

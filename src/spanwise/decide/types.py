@@ -102,6 +102,7 @@ class Predicted:
     max_requests_per_s: float
     concurrency: float
     steady_ttft_ms: float | None = None
+    steady_ttft_p95_ms: float | None = None
     steady_tpot_ms: float | None = None
     preemptions: int = 0
     cost_per_hour: float | None = None

@@ -54,7 +54,10 @@ class Pace:
         return float(max(1, min(max_sequences, kv_capacity_tokens // (prompt + out), crowd)))
 
     def rate(self, batch: float) -> float:
-        """Requests per second with ``batch`` of them decoding: X(B); of all slots, the saturation point, where prompts queue and come together."""
+        """Requests per second with ``batch`` of them decoding: X(B).
+
+        Of all slots it is the saturation point, where prompts queue and come together.
+        """
         batch = max(1.0, batch)
         known = self._crowded.get(batch)
         if known is None:

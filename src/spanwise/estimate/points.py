@@ -13,6 +13,7 @@ from spanwise.estimate.step import Costs, costs, decode_step, prefill
 
 if TYPE_CHECKING:
     from spanwise.estimate.layout import Layout
+    from spanwise.estimate.memory import Memory
     from spanwise.facts.book import GpuFacts, LinkFacts
     from spanwise.facts.dtypes import WeightFormat
     from spanwise.facts.model import ModelFacts
@@ -24,7 +25,12 @@ _MOST_TOKENS = 100_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """``decode``: a token for each of ``batch`` requests of mean context ``context_tokens``; ``prefill``: prompts."""
+    """One row.
+
+    ``decode``: ``new_tokens`` steps, each of which gives one token to each of ``batch`` requests of mean context ``context_tokens``
+    (the context does not grow with them). ``prefill``: ``batch`` prompts of ``new_tokens`` each, after ``context_tokens`` that the KV
+    cache holds.
+    """
 
     phase: Literal["prefill", "decode"]
     batch: int
@@ -34,11 +40,17 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Milliseconds, with the range from every rate at its best to every rate at its worst."""
+    """Milliseconds, with the range from every rate at its best to every rate at its worst.
+
+    Attributes:
+        why_not: Why the layout cannot run this point at once (its time is then only arithmetic); None where it can, or where no
+            memory was given.
+    """
 
     point: Point
     time_ms: float
     uncertainty: tuple[float, float]
+    why_not: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """One entry of the answer."""
@@ -50,6 +62,8 @@ class Answer:
             "new_tokens": point.new_tokens,
             "time_ms": self.time_ms,
             "uncertainty": list(self.uncertainty),
+            "fits": self.why_not is None,
+            **({} if self.why_not is None else {"why_not": self.why_not}),
         }
 
 
@@ -62,16 +76,33 @@ def answer(
     fabric: LinkFacts | None,
     layout: Layout,
     batched_tokens: int,
+    memory: Memory | None = None,
 ) -> list[Answer]:
-    """Predict every point."""
+    """Predict every point; with ``memory``, say which of them it does not hold."""
     cut = costs(model, weights, layout)
     cases = {case: rates(gpu, fabric, weights, case) for case in CASES}
 
     found = []
     for point in points:
         expected, best, worst = (seconds(cases[case], cut, point, batched_tokens) * 1e3 for case in CASES)
-        found.append(Answer(point=point, time_ms=expected, uncertainty=(min(best, expected), max(worst, expected))))
+        why_not = None if memory is None else obstacle(point, memory, model.max_position)
+        spread = (min(best, expected), max(worst, expected))
+        found.append(Answer(point=point, time_ms=expected, uncertainty=spread, why_not=why_not))
     return found
+
+
+def obstacle(point: Point, memory: Memory, longest: int | None) -> str | None:
+    """Why no engine could run this point at once; None where one could."""
+    new = point.new_tokens if point.phase == "prefill" else 1  # the mean context of several steps is what is stated
+    length = point.context_tokens + new
+    if not memory.fits:
+        return "the weights do not fit"
+    if longest is not None and length > longest:
+        return f"a request of {length} tokens; the model holds at most {longest}"
+    needed = point.batch * length
+    if needed > memory.kv_capacity_tokens:
+        return f"needs {needed} tokens of KV cache; there is room for {memory.kv_capacity_tokens}"
+    return None
 
 
 def seconds(used: Rates, cut: Costs, point: Point, batched_tokens: int) -> float:

@@ -218,17 +218,23 @@ def load_facts(path: str | Path | None = None) -> FactBook:
     Raises:
         FactsError: The file cannot be read, or is not a facts file.
     """
-    if path is None:
-        return FactBook()
+    return FactBook() if path is None else book_from(read_facts(path), where=shown(path))
+
+
+def read_facts(path: str | Path) -> Any:
+    """The JSON of the facts file at ``path``, for :func:`book_from` and for what a probe left beside its facts.
+
+    Raises:
+        FactsError: The file cannot be read, or is not JSON.
+    """
     where = shown(path)
     data = read_file(path, most_bytes=_MAX_BYTES, what="a facts file", error=FactsError)
     try:
-        document = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
+        return json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise FactsError(f"is not UTF-8 text (byte {error.start})", where=where, remedy=_MAKE) from None
     except (ValueError, RecursionError) as error:
         raise FactsError(f"is not JSON: {error}"[:300], where=where, remedy=_MAKE) from None
-    return book_from(document, where=where)
 
 
 _MAKE = "make it with `spanwise probe -o facts.json`, or write {schema: spanwise.facts/1, facts: [...]}"

@@ -44,8 +44,14 @@ def load_intent(path: str | Path) -> Intent:
     return parse_intent(read_text(path), where=shown(path))
 
 
-def read_text(path: str | Path, *, error: type[InputError] = IntentError, what: str = "an intent file") -> str:
-    """The text of a small UTF-8 file; ``error`` and ``what`` say what it should have been.
+def read_text(
+    path: str | Path,
+    *,
+    error: type[InputError] = IntentError,
+    what: str = "an intent file",
+    start: str = "examples/ has some to start from",
+) -> str:
+    """The text of a small UTF-8 file; ``error`` and ``what`` say what it should have been, ``start`` where there is one like it.
 
     Raises:
         InputError: It is missing, a directory, unreadable, too big, or not UTF-8.
@@ -54,7 +60,7 @@ def read_text(path: str | Path, *, error: type[InputError] = IntentError, what: 
         path,
         most_bytes=_MAX_BYTES,
         what=what,
-        remedy=f"give the path of {what}; examples/ has some to start from",
+        remedy=f"give the path of {what}; {start}",
         error=error,
     )
     where = shown(path)
@@ -92,6 +98,7 @@ def parse_intent(text: str, *, where: str = "intent") -> Intent:
 
 
 _SEE = "write it as in examples/llama-3-70b-10gbe.yaml"
+_KEYS = "docs/intent.md explains every key"
 
 
 def intent_from(document: Any, *, where: str = "intent") -> Intent:
@@ -109,7 +116,9 @@ def intent_from(document: Any, *, where: str = "intent") -> Intent:
     try:
         return Intent.model_validate(document)
     except ValidationError as error:
-        raise IntentError(_explain(error), where=where, remedy="correct the key(s) named; " + _SEE) from None
+        unknown = any(item["type"] == "extra_forbidden" for item in error.errors(include_url=False))
+        see = _KEYS if unknown else _SEE
+        raise IntentError(_explain(error), where=where, remedy=f"correct the key(s) named; {see}") from None
     except (ValueError, RecursionError, OverflowError) as error:
         raise IntentError(f"holds an impossible value: {error}"[:300], where=where, remedy=_SEE) from None
 

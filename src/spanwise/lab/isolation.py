@@ -56,7 +56,7 @@ def require_linux() -> None:
     if platform.system() != "Linux":
         raise UnsupportedPlatformError(
             f"the lab emulates hosts with Linux namespaces; this is {platform.system()}",
-            where="spanwise lab",
+            where="lab",
             remedy="use a Linux machine or a Linux VM (WSL 2, Lima, Multipass); decide, plan, render and lint work here",
         )
 

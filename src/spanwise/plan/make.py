@@ -48,6 +48,7 @@ def plan(
     revision: str | None = None,
     served_name: str | None = None,
     interface: str | None = None,
+    network: tuple[Setting, ...] = (),
 ) -> Plan:
     """Make a verdict concrete.
 
@@ -60,6 +61,7 @@ def plan(
         revision: The commit of the hub that ``config`` came from; None for a directory, or when nobody knows.
         served_name: What clients ask for; None for the model's own name.
         interface: Network interface that joins the hosts, by the name it has on all of them; None when unknown.
+        network: Settings that a probe found to be needed (`plan.network`); used where gangs span hosts, and beaten by ``interface``.
 
     Raises:
         InputError: A name that cannot be one.
@@ -84,6 +86,8 @@ def plan(
     gpu = intent.hardware.gpu if isinstance(intent.hardware.gpu, str) else intent.hardware.gpu.name
     spans = any(len(gang.hosts) > 1 for gang in gangs)
     length = _max_model_len(intent, model, verdict)
+    stated = _environment(interface, spans=spans, lab=_is_lab(gpu))
+    probed = tuple(item for item in network if spans and item.name not in {setting.name for setting in stated})
     return Plan(
         name=_slug(name),
         spanwise_version=__version__,
@@ -118,7 +122,7 @@ def plan(
             **_executor(spans=spans, lab=_is_lab(gpu)),
             **(_lab_memory(verdict.memory, length) if _is_lab(gpu) else {}),
         },
-        environment=(*_partition(chosen), *_environment(interface, spans=spans, lab=_is_lab(gpu))),
+        environment=(*_partition(chosen), *stated, *probed),
         expected=Expected(
             gpu=gpu,
             gpus_per_node=gpus_per_host,

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from spanwise.errors import InputError
 from spanwise.plan.load import check_plan
-from spanwise.render.kuberay import refuse_same_names, render_kuberay
-from spanwise.render.options import RenderedFile, RenderOptions, Runtime, Target
+from spanwise.render.kuberay import render_kuberay
+from spanwise.render.options import GangScheduler, RayAuth, RenderedFile, RenderOptions, Runtime, Target, refuse_unread
+from spanwise.render.plans import refuse_same_names, refuse_secrets
 from spanwise.render.serve_config import render_ray
 from spanwise.render.vllm import render_vllm
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from spanwise.plan.types import Plan
 
-__all__ = ["RenderOptions", "RenderedFile", "Runtime", "Target", "render"]
+__all__ = ["GangScheduler", "RayAuth", "RenderOptions", "RenderedFile", "Runtime", "Target", "render"]
 
 
 def render(plans: Sequence[Plan], target: Target, options: RenderOptions | None = None) -> tuple[RenderedFile, ...]:
@@ -36,14 +37,16 @@ def render(plans: Sequence[Plan], target: Target, options: RenderOptions | None 
     for plan in plans:
         check_plan(plan, f"plan {plan.name[:80]!r}")
     refuse_same_names(plans)
+    refuse_secrets(plans)
+    if target == "vllm" and options.runtime != "stock":
+        raise InputError(
+            "target vllm runs vLLM's own server and has no other runtime",
+            where="--runtime",
+            remedy="leave --runtime out, or use --target ray or kuberay",
+        )
+    refuse_unread(options, target)
     if target == "vllm":
-        if options.runtime != "stock":
-            raise InputError(
-                "target vllm runs vLLM's own server and has no other runtime",
-                where="--runtime",
-                remedy="leave --runtime out, or use --target ray or kuberay",
-            )
         return render_vllm(plans)
     if target == "ray":
-        return render_ray(plans, options.runtime)
+        return render_ray(plans, options)
     return render_kuberay(plans, options)

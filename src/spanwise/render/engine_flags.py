@@ -40,11 +40,12 @@ class Flag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlagTable:
-    """Every flag of one vLLM version. ``by_name`` knows aliases and short forms too."""
+    """Every flag of one vLLM version. ``by_name`` knows aliases and short forms too, ``by_keyword`` Python's names."""
 
     version: str
     flags: dict[str, Flag]
     by_name: dict[str, Flag]
+    by_keyword: dict[str, Flag]
     keywords: frozenset[str]
 
 
@@ -65,6 +66,7 @@ def flag_table() -> FlagTable:
         version=document["vllm"],
         flags=flags,
         by_name=by_name,
+        by_keyword={flag.keyword: flag for flag in flags.values()},
         keywords=frozenset(keywords | set(document["keywords_without_flag"])),
     )
 
@@ -83,7 +85,7 @@ def to_flags(arguments: dict[str, Any]) -> list[tuple[str, ...]]:
     Raises:
         PlanError: One that no flag sets.
     """
-    by_keyword = {flag.keyword: flag for flag in flag_table().flags.values()}
+    by_keyword = flag_table().by_keyword
     words: list[tuple[str, ...]] = []
     for name, value in arguments.items():
         flag = by_keyword.get(name)

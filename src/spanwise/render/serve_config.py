@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from spanwise.render.options import RenderedFile, Runtime
+from spanwise.errors import InputError
+from spanwise.render.options import RenderedFile, RenderOptions, Runtime
+from spanwise.render.site import ModelVolume, model_volume, refuse_bucket
 from spanwise.render.upstream import (
     RAY_VERSION,
     SPANWISE_IMPORT_PATH,
@@ -12,6 +14,7 @@ from spanwise.render.upstream import (
     VLLM_VERSION,
     accelerator_type,
 )
+from spanwise.render.weights import model_source, refuse_unreachable
 from spanwise.render.yaml_text import yaml_text
 
 if TYPE_CHECKING:
@@ -21,15 +24,31 @@ if TYPE_CHECKING:
 
 # Ray Serve LLM sets these itself from its own fields, and refuses or ignores them in engine_kwargs.
 SERVE_OWNED = ("model", "served_model_name", "distributed_executor_backend")
+# Of the hub; a bucket's folder has none.
+_OF_THE_HUB = ("revision", "tokenizer_revision", "code_revision")
 
 
-def render_ray(plans: Sequence[Plan], runtime: Runtime) -> tuple[RenderedFile, ...]:
-    """The Serve config as the file ``serve.yaml``."""
+def render_ray(plans: Sequence[Plan], options: RenderOptions) -> tuple[RenderedFile, ...]:
+    """The Serve config as the file ``serve.yaml``.
+
+    Raises:
+        InputError: A model volume that a Serve config cannot mount, or that does not hold the plans' models.
+    """
+    volume = None if options.model_volume is None else model_volume(options.model_volume)
+    if volume is not None and volume.kind != "s3":
+        raise InputError(
+            "a Serve config mounts nothing: the cluster is there already",
+            where="--model-volume",
+            remedy="leave it out and have the folder on every host, name s3://bucket/prefix, or use --target kuberay",
+        )
+    refuse_bucket(volume, options.runtime)
+    refuse_unreachable(plans, volume)
     header = [
         *provenance(plans),
         f"For Ray {RAY_VERSION} with vLLM {VLLM_VERSION}. Run it on a Ray cluster: serve deploy serve.yaml",
     ]
-    return (RenderedFile(name="serve.yaml", text=yaml_text(serve_config(plans, runtime), header)),)
+    text = yaml_text(serve_config(plans, options.runtime, volume=volume), header)
+    return (RenderedFile(name="serve.yaml", text=text),)
 
 
 def provenance(plans: Sequence[Plan]) -> list[str]:
@@ -42,18 +61,24 @@ def provenance(plans: Sequence[Plan]) -> list[str]:
     ]
 
 
-def serve_config(plans: Sequence[Plan], runtime: Runtime, pins: dict[str, str] | None = None) -> dict[str, Any]:
+def serve_config(
+    plans: Sequence[Plan],
+    runtime: Runtime,
+    pins: dict[str, str] | None = None,
+    volume: ModelVolume | None = None,
+) -> dict[str, Any]:
     """The Serve config as values.
 
     Args:
         plans: Models to serve; their names differ.
         runtime: Whose application runs them.
         pins: Custom resource per plan name that only its own hosts have (one unit per GPU); keeps models apart.
+        volume: Where the weights are, if not where the plans say.
     """
     if runtime == "spanwise":
         args: dict[str, Any] = {"plans": [plan.model_dump(mode="json", by_alias=True) for plan in plans]}
     else:
-        args = {"llm_configs": [llm_config(plan, (pins or {}).get(plan.name)) for plan in plans]}
+        args = {"llm_configs": [llm_config(plan, (pins or {}).get(plan.name), volume) for plan in plans]}
     return {
         "applications": [
             {
@@ -66,7 +91,7 @@ def serve_config(plans: Sequence[Plan], runtime: Runtime, pins: dict[str, str] |
     }
 
 
-def llm_config(plan: Plan, pin: str | None = None) -> dict[str, Any]:
+def llm_config(plan: Plan, pin: str | None = None, volume: ModelVolume | None = None) -> dict[str, Any]:
     """One model as ``ray.serve.llm.LLMConfig`` takes it.
 
     Stock Ray Serve gives all replicas of a model one description of their bundles, so it can keep a replica on one host
@@ -77,12 +102,15 @@ def llm_config(plan: Plan, pin: str | None = None) -> dict[str, Any]:
         bundle[pin] = 1
     one_host = all(len(gang.hosts) == 1 for gang in plan.gangs)
     config: dict[str, Any] = {
-        "model_loading_config": {"model_id": plan.model.served_name, "model_source": plan.model.source}
+        "model_loading_config": {"model_id": plan.model.served_name, "model_source": model_source(plan, volume)}
     }
     accelerator = accelerator_type(plan.expected.gpu)
     if accelerator:
         config["accelerator_type"] = accelerator
-    config["engine_kwargs"] = engine_kwargs(plan)
+    kwargs = engine_kwargs(plan)
+    if volume is not None and volume.kind == "s3":
+        kwargs = {name: value for name, value in kwargs.items() if name not in _OF_THE_HUB}
+    config["engine_kwargs"] = kwargs
     config["placement_group_config"] = {
         "bundle_per_worker": bundle,
         "strategy": "STRICT_PACK" if one_host else "PACK",

@@ -13,6 +13,8 @@ KUBERAY_VERSION = "1.7.0"
 # 2.60.0 follows that rule and was not pulled here: `--image` overrides it. The image brings the vLLM that ray[llm]
 # pins, which may be older than VLLM_VERSION.
 IMAGE = f"rayproject/ray-llm:{RAY_VERSION}-py312-cu130"
+# What containers/Containerfile builds on: Ray alone, because vLLM is installed in the version of our runtime.
+BASE_IMAGE = f"rayproject/ray:{RAY_VERSION}-py312-cu130"
 
 STOCK_IMPORT_PATH = "ray.serve.llm:build_openai_app"
 # The project's own runtime: gangs under supervision behind one door. Needs an image with spanwise in it.
@@ -21,6 +23,17 @@ SPANWISE_IMPORT_PATH = "spanwise.serve.application:build_app"
 # User of Ray's images (docker/base-deps/Dockerfile: RAY_UID=1000, RAY_GID=100).
 RAY_UID = 1000
 RAY_GID = 100
+
+# Ray's and Serve's own ports, under the names that KubeRay looks for.
+PORTS = {"gcs": 6379, "dashboard": 8265, "client": 10001, "serve": 8000, "metrics": 8080}
+
+# What KubeRay's chart puts on its operator's pods.
+OPERATOR_LABELS = {"app.kubernetes.io/name": "kuberay-operator"}
+
+# The label of a RayService by which a gang scheduler finds its queue (Kueue: on the RayService, its "Run A RayService";
+# KubeRay's Volcano plugin: on the RayCluster, which inherits it), and Kueue's own limit (18 pod sets less the head's).
+QUEUE_LABELS = {"kueue": "kueue.x-k8s.io/queue-name", "volcano": "volcano.sh/queue-name"}
+KUEUE_MOST_WORKER_GROUPS = 17
 
 # Ray keeps 30 % of memory for its object store in /dev/shm (ray_constants.DEFAULT_OBJECT_STORE_MEMORY_PROPORTION).
 OBJECT_STORE_SHARE = 0.3

@@ -42,6 +42,41 @@ def test_a_table_for_people(points):
     assert len(done.stdout.splitlines()) == 4
 
 
+def test_the_example_of_points_works_and_the_hint_names_it(tmp_path):
+    base = ("estimate", "--model", MODEL, "--gpu", "H100-80GB-SXM", "--points")
+    done = spanwise(*base, "examples/points.csv", "--json")
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)["points"]
+    assert {item["phase"] for item in answers} == {"prefill", "decode"}
+    assert all(item["fits"] for item in answers)
+    assert "examples/points.csv" in spanwise(*base, tmp_path / "none.csv").stderr
+
+
+def test_a_point_that_cannot_run_is_marked(tmp_path):
+    path = tmp_path / "points.csv"
+    rows = ("decode,100000,8000,1", "decode,1,100000,1", "prefill,200,0,8000", "decode,8,515,1")
+    path.write_text("\n".join(("phase,batch,context_tokens,new_tokens", *rows)))
+    base = ("estimate", "--model", MODEL, "--gpu", "H200-141GB-SXM", "--points", path)
+    answers = json.loads(spanwise(*base, "--json").stdout)["points"]
+    assert [item["fits"] for item in answers] == [False, False, False, True]
+    assert "800100000 tokens of KV cache" in answers[0]["why_not"]
+    assert "at most 8192" in answers[1]["why_not"]
+    assert "why_not" not in answers[3]
+    lines = spanwise(*base).stdout.splitlines()
+    assert ["does not fit" in line for line in lines[2:]] == [True, True, True, False]
+    weights = spanwise("estimate", "--model", "meta-llama/Meta-Llama-3-70B", "--gpu", "L4-24GB", *base[5:], "--json")
+    assert {item["why_not"] for item in json.loads(weights.stdout)["points"]} == {"the weights do not fit"}
+
+
+def test_several_steps_of_decode_are_at_one_context_and_that_is_said(tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text("phase,batch,context_tokens,new_tokens\ndecode,8,512,1\ndecode,8,512,10\n")
+    base = ("estimate", "--model", MODEL, "--gpu", "H200-141GB-SXM", "--points", path)
+    one, ten = (item["time_ms"] for item in json.loads(spanwise(*base, "--json").stdout)["points"])
+    assert ten == pytest.approx(10 * one)
+    assert spanwise(*base).stdout.splitlines()[-1].startswith("decode with new > 1")
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -33,6 +33,26 @@ def test_usage_errors_are_json_where_json_was_asked_for(spanwise: CommandLine, w
     assert "->" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("words", "place", "said"),
+    [
+        (["decide", INTENT, "--explain"], "decide", "Option '--explain' requires an argument."),
+        (["lab", "up", "--hosts"], "lab up", "Option '--hosts' requires an argument."),
+        (["plan", "--bogus"], "plan", "No such option: --bogus"),
+        (["lab", "bogus"], "lab", "No such command 'bogus'."),
+        (["decide"], "decide", "INTENT.yaml is missing"),
+        (["--bogus"], "", "No such option: --bogus"),
+    ],
+)
+def test_a_usage_error_names_the_command_once_and_its_help(
+    spanwise: CommandLine, words: list[str], place: str, said: str
+) -> None:
+    outcome = spanwise(*words)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"spanwise: {place}: {said}" if place else f"spanwise: {said}")
+    assert f"`{f'spanwise {place}'.strip()} --help`" in outcome.err
+
+
 def test_help_is_no_error(spanwise: CommandLine) -> None:
     assert spanwise("--help").code == 0
     assert spanwise("lab", "up", "--help").code == 0
@@ -88,8 +108,9 @@ def test_closed_standard_streams_keep_the_exit_code() -> None:
     assert "standard input is closed" in closed.stderr
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    assert _shell(f"spanwise decide {INTENT} --json | head -c 5; exit ${{PIPESTATUS[0]}}").returncode == 0
+@pytest.mark.parametrize("words", [f"decide {INTENT} --json", f"plan {INTENT}"])
+def test_a_reader_that_goes_away_is_no_error(words: str) -> None:
+    assert _shell(f"spanwise {words} | head -c 0; exit ${{PIPESTATUS[0]}}").returncode == 0
 
 
 def test_output_through_a_link_keeps_the_link(spanwise: CommandLine, tmp_path: Path) -> None:
@@ -103,6 +124,19 @@ def test_output_through_a_link_keeps_the_link(spanwise: CommandLine, tmp_path: P
     assert spanwise("plan", INTENT, "-o", str(loop)).code == 2
     assert loop.is_symlink()
     assert spanwise("plan", INTENT, "-o", "-").code == 2
+
+
+@pytest.mark.parametrize(
+    "pipe", ["/dev/stdout | cat", "/dev/stdout | head -c 200", ">(cat >&2) >/dev/null; wait $!", "/dev/null"]
+)
+def test_output_into_a_pipe_or_a_device(pipe: str) -> None:
+    done = _shell(f"set -o pipefail; spanwise plan {INTENT} -o {pipe}")
+    assert done.returncode == 0, done.stderr
+    if "head" in pipe:
+        assert done.stdout.startswith('{\n  "schema": "spanwise.plan/1"')
+    if "cat" in pipe:
+        text = done.stdout if "stdout" in pipe else done.stderr
+        assert json.JSONDecoder().raw_decode(text[text.index("{") :])[0]["schema"] == "spanwise.plan/1"
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])

@@ -80,3 +80,13 @@ def test_standard_error_that_nobody_reads_is_no_reason_to_fail(tmp_path: Path, w
     assert done.returncode == 0
     assert "tensor_parallel_size" in done.stdout
     assert (tmp_path / "deep" / "plan.json").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
+def test_facts_may_come_from_a_shells_pipe() -> None:
+    for command in ("decide", "plan"):
+        line = f"""'{sys.executable}' -m spanwise {command} '{EXAMPLE}' --facts <(echo '{{"schema": "spanwise.facts/1", "facts": []}}')"""
+        done = subprocess.run(
+            ["bash", "-c", line], capture_output=True, text=True, check=False, timeout=60, cwd=REPOSITORY
+        )
+        assert done.returncode == 0, done.stderr

@@ -121,4 +121,4 @@ def test_a_damaged_model_cache_is_made_again(tmp_path: Path, marker: bytes) -> N
 def test_an_infeasible_intent_with_an_impossible_file_name_is_one_document(spanwise: CommandLine) -> None:
     outcome = spanwise("plan", "examples/llama-3-70b-one-gpu.yaml", "-o", "a" * 300, "--json")
     assert outcome.document["verdict"] == "infeasible"
-    assert outcome.code == 0
+    assert outcome.code == 1

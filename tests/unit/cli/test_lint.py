@@ -19,13 +19,13 @@ def test_the_article(tmp_path: Path) -> None:
     manifest.write_text(ARTICLE)
     code, shown, err = spanwise("lint", manifest)
     assert (code, err) == (1, "")
-    assert shown.endswith("3 errors, 4 warnings, 1 info\n")
+    assert shown.endswith("3 errors, 4 warnings, 6 info\n")
     assert f"{manifest}:6: error head_group_missing: " in shown
     code, shown, err = spanwise("lint", manifest, "--json")
     assert (code, err) == (1, "")
     answer = json.loads(shown)
     assert answer["failed"] is True
-    assert answer["counts"] == {"error": 3, "warning": 4, "info": 1}
+    assert answer["counts"] == {"error": 3, "warning": 4, "info": 6}
     assert {"code", "severity", "file", "line", "path", "message", "fix"} == set(answer["findings"][0])
 
 
@@ -94,3 +94,65 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     assert "cannot be read" in refused("lint", tmp_path / "absent.yaml")
     assert "is larger than 16 MiB" in refused("lint", "/dev/zero")
     assert "fail-on" in refused("lint", "-", "--fail-on", "never")
+
+
+def test_sarif(tmp_path: Path) -> None:
+    (tmp_path / "a b.yaml").write_text(ARTICLE)
+    code, shown, err = spanwise("lint", "a b.yaml", "--sarif", cwd=tmp_path)
+    assert (code, err) == (1, "")
+    document = json.loads(shown)
+    (run,) = document["runs"]
+    assert document["version"] == "2.1.0"
+    assert {item["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for item in run["results"]} == {
+        "a%20b.yaml"
+    }
+    assert spanwise("lint", "-", "--sarif", stdin=ARTICLE_COMMAND)[0] == 0
+    assert "choose one" in refused("lint", "-", "--sarif", "--json", stdin=ARTICLE_COMMAND)
+    assert "neither" in refused("lint", "-", "--sarif", stdin="hello")
+
+
+def test_the_clusters_own_crd_comes_through_a_pipe(tmp_path: Path) -> None:
+    """What `kubectl get crd … -o yaml` prints for one name, and for several (a List)."""
+    crd = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "rayservices.ray.io", "managedFields": [{"manager": "helm"}]},
+        "spec": {
+            "names": {"kind": "RayService"},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {
+                        "openAPIV3Schema": {
+                            "properties": {"spec": {"type": "object", "properties": {"only": {"type": "string"}}}}
+                        }
+                    },
+                }
+            ],
+        },
+        "status": {},
+    }
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(GOOD)
+    for document in (crd, {"apiVersion": "v1", "kind": "List", "items": [crd]}):
+        code, shown, err = spanwise("lint", manifest, "--crd", "-", "--json", stdin=json.dumps(document))
+        assert (code, err) == (1, "")
+        found = {(item["code"], item["path"]) for item in json.loads(shown)["findings"]}
+        assert ("field_unknown", "spec.rayClusterConfig") in found
+    assert "cannot be both" in refused("lint", "-", "--crd", "-", stdin=GOOD)
+    assert "not a CustomResourceDefinition" in refused("lint", manifest, "--crd", "-", stdin="a: 1")
+    assert "empty" in refused("lint", manifest, "--crd", "-")
+
+
+def test_a_crd_of_another_kind_is_said(tmp_path: Path) -> None:
+    shared = shared_dir()
+    if shared is None:
+        pytest.skip("the reference data is absent: KubeRay's CRDs")
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(GOOD)
+    crd = shared / "data" / "kuberay-v1.7" / "ray.io_rayclusters.yaml"
+    code, shown, _ = spanwise("lint", manifest, "--crd", crd, "--fail-on", "warning")
+    assert code == 1
+    assert "warning schema_not_checked" in shown

@@ -64,14 +64,15 @@ def test_json_is_the_plan_and_nothing_else(tmp_path: Path) -> None:
 def test_infeasible_writes_nothing_and_leaves_what_is_there(tmp_path: Path) -> None:
     intent, out = tmp_path / "intent.yaml", tmp_path / "plan.json"
     intent.write_text(INTENT.replace("gpus_per_node: 4, nodes: 2", "gpus_per_node: 1, nodes: 1"))
+    assert spanwise("plan", intent)[0] == 0, "nothing was to be written: the question was answered"
     code, shown, err = spanwise("plan", intent, "-o", out)
-    assert code == 0
+    assert code == 1, "`plan -o p.json && render p.json` must stop here"
     assert shown.startswith("verdict  infeasible\n")
     assert "no plan was written" in err
     assert not out.exists()
     out.write_text("earlier")
     code, shown, err = spanwise("plan", intent, "-o", out, "--json")
-    assert code == 0
+    assert code == 1
     assert json.loads(shown)["verdict"] == "infeasible"
     assert "earlier plan" in err
     assert out.read_text() == "earlier"

@@ -11,6 +11,8 @@ from tests.unit.plans import ARTICLE, SMALL, TWO_HOSTS, document
 if TYPE_CHECKING:
     from pathlib import Path
 
+BESIDE = ["networkpolicy.yaml", "poddisruptionbudget.yaml", "rayservice.yaml", "serviceaccount.yaml"]
+
 
 @pytest.fixture
 def plans(tmp_path: Path) -> list[Path]:
@@ -28,7 +30,7 @@ def test_every_target(plans: list[Path], tmp_path: Path) -> None:
             ["meta-llama-3-70b-0.host-1.sh", "meta-llama-3-70b-0.host-2.sh", "small-0.host-7.sh", "small-1.host-7.sh"],
         ),
         ("ray", ["serve.yaml"]),
-        ("kuberay", ["rayservice.yaml"]),
+        ("kuberay", BESIDE),
     ):
         out = tmp_path / "out" / target
         code, shown, err = spanwise("render", *plans, "--target", target, "-o", out)
@@ -44,8 +46,36 @@ def test_json_and_options(plans: list[Path], tmp_path: Path) -> None:
     code, shown, _ = spanwise("render", *plans, "--target", "kuberay", *image, "-o", tmp_path / "out", "--json")
     assert code == 0
     answer = json.loads(shown)
-    assert answer["files"] == [str(tmp_path / "out" / "rayservice.yaml")]
+    assert sorted(answer["files"]) == [str(tmp_path / "out" / name) for name in BESIDE]
     assert "name: both" in (tmp_path / "out" / "rayservice.yaml").read_text()
+
+
+def test_repeated_options_and_kustomize(plans: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, shown, err = spanwise(
+        *("render", plans[0], "--target", "kuberay", "--kustomize", "-o", out, "--model-volume", "pvc:weights"),
+        *("--toleration", "dedicated=llm:NoSchedule", "--toleration", "spot", "--image-pull-secret", "one"),
+        *("--image-pull-secret", "two", "--node-selector", "pool=gpu", "--env-secret", "keys", "--no-offline"),
+        *("--service-account", "mine", "--gang-scheduler", "volcano", "--queue", "llm", "--redis", "redis:6379"),
+        *("--redis-secret", "redis", "--rdma-resource", "rdma/hca", "--domain-label", "zone", "--serve-from", "a=b"),
+    )
+    assert (code, err) == (0, "")
+    assert sorted(shown.split()) == [
+        *(str(out / "base" / name) for name in sorted([*BESIDE[:3], "kustomization.yaml"])),
+        str(out / "overlays" / "example" / "kustomization.yaml"),
+    ]
+    text = (out / "base" / "rayservice.yaml").read_text()
+    for word in (
+        "key: dedicated",
+        "key: spot",
+        "name: one",
+        "name: two",
+        "pool: gpu",
+        "claimName: weights",
+        "HF_TOKEN",
+    ):
+        assert word in text
+    assert "HF_HUB_OFFLINE" not in text
 
 
 def test_bad_input(plans: list[Path], tmp_path: Path) -> None:
@@ -60,3 +90,39 @@ def test_bad_input(plans: list[Path], tmp_path: Path) -> None:
     assert "name for a RayService" in refused("render", plans[0], "--target", "kuberay", "--name", "A B", *out)
     assert "cannot be written" in refused("render", plans[0], "--target", "ray", "-o", plans[0])
     assert not (tmp_path / "out").exists()
+
+
+def test_hostile_options_are_refused_with_one_message(plans: list[Path], tmp_path: Path) -> None:
+    for option, word, said in (
+        ("--image", "ray:1\n  command: [sh]", "no image reference"),
+        ("--image", "ray", "no fixed tag"),
+        ("--queue", "a: {b: c}", "a queue belongs to a scheduler"),
+        ("--toleration", "a=b:Never", "no effect of a taint"),
+        ("--model-volume", "pvc:w:/dev/shm", "belongs to the system"),
+        ("--token-secret", "hf_abcdefghijklmnopqrstuvwxyz", "not repeated"),
+        ("--redis", "redis://:hf_abcdefghijklmnop@redis:6379", "not repeated"),
+        ("--serve-from", "x" * 100_000, "says no value"),
+    ):
+        err = refused("render", plans[0], "--target", "kuberay", option, word, "-o", tmp_path / "out")
+        assert said in err
+        assert option in err
+        assert len(err) < 1000
+        assert "hf_abc" not in err
+    assert "does not read" in refused("render", plans[0], "--target", "ray", "--redis", "a:1", "-o", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_groups_what_belongs_together() -> None:
+    code, shown, _ = spanwise("render", "--help")
+    assert code == 0
+    headings = [line for line in shown.splitlines() if line.endswith("(kuberay):") and not line.startswith("  ")]
+    assert headings == [
+        "The model and its secrets (kuberay):",
+        "Where pods run (kuberay):",
+        "The Ray cluster (kuberay):",
+    ]
+    sections = {name: shown.index(f"\n{name}") for name in ("Arguments:", "Options:", *headings)}
+    assert list(sections.values()) == sorted(sections.values())
+    where = {option: shown.index(f"\n  {option}") for option in ("--target", "--model-volume", "--redis-secret")}
+    assert sections["Options:"] < where["--target"] < sections[headings[0]] < where["--model-volume"]
+    assert where["--model-volume"] < sections[headings[1]] < sections[headings[2]] < where["--redis-secret"]

@@ -138,7 +138,7 @@ def test_a_page_has_its_parts(path: Path) -> None:
 
 
 def test_explain_says_the_meaning_and_a_page_that_exists(command) -> None:
-    said, where = command(["spanwise", "decide", "--explain", "slower"], None)
+    said, *_, where = command(["spanwise", "decide", "--explain", "slower"], None)
     assert said == MEANINGS["slower"]
     assert (REPOSITORY / where.split(": ")[1]).parent == DIRECTORY
     assert (REPOSITORY / where.split(": ")[1]).is_file()

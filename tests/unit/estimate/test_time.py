@@ -33,7 +33,7 @@ def test_all_reduce_is_nccls_ring():
     assert all_reduce_s(used, Layout(1, 1, 8), 2**20) == 0
 
 
-def test_published_small_message_figures_lie_in_the_ranges():
+def test_small_message_figures_that_the_hops_stand_on_lie_in_the_ranges():
     gpu = BOOK.gpu("H100-80GB-SXM")
     for fabric, low, high in (("roce-200g", 36e-6, 49e-6), ("efa-400g", 69e-6, 83e-6), ("ib-ndr-400g", 36e-6, 71e-6)):
         best, worst = (

@@ -128,3 +128,12 @@ def test_files_that_are_none(tmp_path):
 def test_a_byte_order_mark_is_no_problem(tmp_path):
     (tmp_path / "bom.yaml").write_text(CONTRACT, encoding="utf-8-sig")
     assert load_intent(tmp_path / "bom.yaml").model == "meta-llama/Meta-Llama-3-70B"
+
+
+def test_an_unknown_key_points_to_the_page_of_keys():
+    with pytest.raises(IntentError) as caught:
+        parse_intent(changed("spares: 1", "spare: 1"))
+    assert "docs/intent.md" in caught.value.remedy
+    with pytest.raises(IntentError) as caught:
+        parse_intent(changed("spares: 1", "spares: x"))
+    assert "docs/intent.md" not in caught.value.remedy

@@ -53,6 +53,7 @@ def swapped(old: str, new: str) -> str:
         ("    applications:\n", "    applications: [}\n", "serve_config_not_yaml", "error", 6),
         ("            volumeMounts:\n            - {name: shm, mountPath: /dev/shm}\n", "            env:\n            - {name: HF_TOKEN, value: sekret}\n            volumeMounts:\n            - {name: shm, mountPath: /dev/shm}\n", "secret_in_plain_text", "warning", 41),
         ("    headGroupSpec:\n", "    headGroupSpec:\n      serviceType: LoadBalancer\n", "dashboard_exposed", "warning", 19),
+        ("    headGroupSpec:\n", "    headGroupSpec:\n      enableIngress: true\n", "dashboard_exposed", "warning", 19),
         ("    rayVersion: \"2.60.0\"\n", "    rayVersion: \"2.60.0\"\n    upgradeStrategy: {type: Never}\n", "value_not_allowed", "error", 18),
         ("      replicas: 2\n", "      replicas: 2\n      replicas: 2\n", "key_repeated", "error", 30),
     ],
@@ -133,3 +134,35 @@ def test_json_is_yaml() -> None:
 def test_what_lint_does_not_know(text: str) -> None:
     with pytest.raises(ManifestError, match="neither"):
         lint(text.encode(), "f")
+
+
+def test_gpus_that_are_there_and_gpus_that_may_come() -> None:
+    few = GOOD.replace("      replicas: 2\n      minReplicas: 2", "      replicas: 1\n      minReplicas: 1")
+    assert codes(few) == {"gpus_not_enough": ("warning", 6)}
+    scaled = few.replace("    headGroupSpec:", "    enableInTreeAutoscaling: true\n    headGroupSpec:")
+    assert codes(scaled) == {}
+    # Left out, `replicas` is 0, and minReplicas holds.
+    assert codes(GOOD.replace("      replicas: 2\n", "")) == {}
+    hosts = few.replace("      minReplicas", "      numOfHosts: 2\n      minReplicas")
+    assert codes(hosts) == {}
+
+
+def test_where_ray_gets_its_cpus_and_memory_from() -> None:
+    limits = 'limits: {cpu: "16", memory: 100Gi, nvidia.com/gpu: "4"}'
+    assert (
+        codes(GOOD.replace(limits, 'limits: {memory: 100Gi, nvidia.com/gpu: "4"}\n              requests: {cpu: "8"}'))
+        == {}
+    )
+    for left in ('limits: {memory: 100Gi, nvidia.com/gpu: "4"}', 'limits: {cpu: "16", nvidia.com/gpu: "4"}'):
+        text = GOOD.replace(limits, f"{left}\n              requests: {{memory: 1Gi}}")
+        assert codes(text) == {"limits_missing": ("warning", 38)}
+    text = GOOD.replace(limits, 'limits: {nvidia.com/gpu: "4"}').replace(
+        "ayStartParams: {}", "ayStartParams: {num-cpus: '8', memory: '1000'}"
+    )
+    assert codes(text) == {}
+
+
+def test_gpus_in_the_groups_own_resources_count() -> None:
+    text = GOOD.replace("      rayStartParams: {}\n", "      resources: {GPU: '2'}\n")
+    assert codes(text)["gpus_not_enough"] == ("error", 6)
+    assert "gpus_not_enough" not in codes(text.replace("GPU: '2'", "GPU: '4'"))

@@ -13,8 +13,10 @@ import pytest
 
 from spanwise.render.engine_flags import flag_table, to_flags
 from spanwise.render.lint import serve_config
-from spanwise.render.lint.schema import compact_text, from_crd, shipped
-from spanwise.render.upstream import KUBERAY_VERSION, VLLM_VERSION
+from spanwise.render.lint.compact import compact_text, from_crd
+from spanwise.render.lint.schema import shipped
+from spanwise.render.lint.serve_schema import reduced
+from spanwise.render.upstream import KUBERAY_VERSION, RAY_VERSION, VLLM_VERSION
 from tests.shared_data import shared_dir
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,10 +40,14 @@ def test_flags_are_those_of_the_installed_vllm() -> None:
     assert ours["vllm"] == VLLM_VERSION
 
 
+def test_the_serve_schema_is_that_of_the_installed_ray() -> None:
+    ray = pytest.importorskip("ray.serve.schema", reason="Ray is not installed here")
+    ours = json.loads((DATA / "serve-schema.json").read_text())
+    assert ours["schema"] == reduced(ray.ServeDeploySchema.model_json_schema()), "run: python tools/serve_schema.py"
+    assert ours["ray"] == RAY_VERSION
+
+
 def test_fields_are_those_of_the_installed_ray() -> None:
-    schema = pytest.importorskip("ray.serve.schema", reason="Ray is not installed here")
-    assert set(schema.ServeDeploySchema.model_fields) == serve_config.DEPLOY_FIELDS
-    assert set(schema.ServeApplicationSchema.model_fields) == serve_config.APPLICATION_FIELDS
     llm = pytest.importorskip(
         "ray.llm._internal.serve.core.configs.llm_config", reason="Ray Serve LLM is not installed"
     )

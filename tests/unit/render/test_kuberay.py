@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
 import yaml
 
-from spanwise.errors import InputError
-from spanwise.render import RenderOptions, render
-from spanwise.render.lint.ray_cluster import MAX_NAME
+from spanwise.errors import InputError, PlanError
+from spanwise.render import RenderOptions
+from spanwise.render.lint.metadata import MAX_NAME
 from tests.shared_data import shared_dir
 from tests.unit.plans import ARTICLE, CASES, LOCAL, SMALL, TWO_HOSTS, document, make_plan
-
-SPANWISE = RenderOptions(runtime="spanwise", image="registry.example/spanwise:0.1.0")
-
-
-def service(plans: Any, options: RenderOptions | None = None) -> dict[str, Any]:
-    (file,) = render(plans, "kuberay", options)
-    return yaml.safe_load(file.text)
+from tests.unit.render.sites import FULL, SPANWISE, pods, service
 
 
 @cache
@@ -61,7 +56,7 @@ def _strict(node: Any, top: bool = False) -> Any:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("options", [None, SPANWISE], ids=["stock", "spanwise"])
+@pytest.mark.parametrize("options", [None, SPANWISE, FULL], ids=["stock", "spanwise", "full"])
 def test_the_crd_accepts_it(case: str, options: RenderOptions | None) -> None:
     errors = list(crd_validator().iter_errors(service(CASES[case], options)))
     assert [error.message for error in errors] == []
@@ -124,7 +119,7 @@ def test_several_models_keep_to_their_own_hosts() -> None:
 def test_day_one_needs() -> None:
     made = service([ARTICLE], RenderOptions(token_secret="my-secret", token_key="hf", image="registry.example/x:1"))
     cluster = made["spec"]["rayClusterConfig"]
-    for pod in (cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]):
+    for pod in pods(made):
         (container,) = pod["spec"]["containers"]
         assert container["image"] == "registry.example/x:1"
         (variable,) = container["env"]
@@ -135,7 +130,17 @@ def test_day_one_needs() -> None:
         assert shm["emptyDir"]["medium"] == "Memory"
         assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        # KubeRay's own: a worker's also asks Serve's proxy, which a copy of ours would forget.
+        assert not {"readinessProbe", "livenessProbe"} & set(container)
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert "authOptions" not in service([ARTICLE], RenderOptions(ray_auth="none"))["spec"]["rayClusterConfig"]
+
+
+def test_a_revision_reaches_the_engine() -> None:
+    made = service([make_plan(revision="a1b2c3")])
+    (config,) = yaml.safe_load(made["spec"]["serveConfigV2"])["applications"][0]["args"]["llm_configs"]
+    assert config["engine_kwargs"]["revision"] == "a1b2c3"
 
 
 def test_a_local_model_is_mounted_and_needs_no_token() -> None:
@@ -160,6 +165,83 @@ def test_the_spanwise_runtime_carries_the_plans() -> None:
     assert application["args"]["plans"] == [document(ARTICLE)]
     with pytest.raises(InputError, match="image"):
         service([ARTICLE], RenderOptions(runtime="spanwise"))
+
+
+def test_the_spanwise_runtime_finds_every_host_by_its_label() -> None:
+    """The runtime pins ranks to hosts by name: each planned host is one pod that Ray knows by that name."""
+    plans = CASES["two-models"]
+    made = groups(plans, SPANWISE)
+    assert [group["labels"] for group in made] == [
+        {"spanwise.io/host": host} for host in ("host-1", "host-2", "host-7")
+    ]
+    for group in made:
+        (host,) = group["labels"].values()
+        ranks = [rank for plan in plans for gang in plan.gangs for rank in gang.ranks if rank.host == host]
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        assert limits["nvidia.com/gpu"] == str(len(ranks))
+        assert (group["replicas"], group["numOfHosts"], group["rayStartParams"]) == (1, 1, {})
+    assert all("labels" not in group for group in groups(plans))
+
+
+def test_plans_that_share_a_host_share_its_pod_with_the_spanwise_runtime() -> None:
+    first = make_plan(name="a", model="org/a", tensor=2)
+    second = make_plan(name="b", model="/models/b", tensor=1)
+    (group,) = groups([first, second], SPANWISE)
+    container = group["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "3"
+    assert group["template"]["metadata"]["labels"]["spanwise.io/plan"] == "a-b"
+    assert "/models/b" in [mount["mountPath"] for mount in container["volumeMounts"]]
+    with pytest.raises(PlanError, match="has 4 GPUs and 5 are asked for, by a, c"):
+        groups([first, make_plan(name="c", model="org/c", tensor=3)], SPANWISE)
+    with pytest.raises(PlanError, match="host-1 is said to have H100-80GB-SXM, L4-24GB"):
+        groups([first, make_plan(name="c", model="org/c", tensor=1, gpu="L4-24GB")], SPANWISE)
+
+
+def test_hosts_of_one_slug_are_two_groups() -> None:
+    plan = TWO_HOSTS.model_copy(
+        update={
+            "gangs": tuple(
+                gang.model_copy(
+                    update={
+                        "ranks": tuple(
+                            rank.model_copy(update={"host": {"host-1": "gpu.a", "host-2": "gpu-a"}[rank.host]})
+                            for rank in gang.ranks
+                        )
+                    }
+                )
+                for gang in TWO_HOSTS.gangs
+            ),
+            "expected": TWO_HOSTS.expected.model_copy(update={"hosts": ("gpu.a", "gpu-a")}),
+        }
+    ).sealed()
+    names = [group["groupName"] for group in groups([plan], SPANWISE)]
+    assert len(set(names)) == 2
+    assert [group["labels"]["spanwise.io/host"] for group in groups([plan], SPANWISE)] == ["gpu.a", "gpu-a"]
+
+
+def test_a_host_name_too_long_for_a_label_is_refused() -> None:
+    long = "h" * 64
+    plan = ARTICLE.model_copy(
+        update={
+            "gangs": tuple(
+                gang.model_copy(update={"ranks": tuple(rank.model_copy(update={"host": long}) for rank in gang.ranks)})
+                for gang in ARTICLE.gangs
+            ),
+            "expected": ARTICLE.expected.model_copy(update={"hosts": (long,)}),
+        }
+    ).sealed()
+    assert len(groups([plan])) == 1
+    with pytest.raises(PlanError, match="longer than a label"):
+        groups([plan], SPANWISE)
+
+
+def test_kueue_takes_no_more_worker_groups_than_it_can() -> None:
+    plan = make_plan(tensor=1, gpus_per_node=1, replicas=18, hosts=18)
+    kueue = replace(SPANWISE, gang_scheduler="kueue", queue="q")
+    assert len(groups([plan], replace(SPANWISE, gang_scheduler="volcano"))) == 18
+    with pytest.raises(InputError, match="at most 17 worker groups"):
+        groups([plan], kueue)
+    assert len(groups([plan], RenderOptions(gang_scheduler="kueue", queue="q"))) == 1
 
 
 def test_names_fit_kubernetes() -> None:

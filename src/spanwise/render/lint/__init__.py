@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from spanwise.errors import ManifestError
 from spanwise.render.lint.command import lint_command, looks_like_command
-from spanwise.render.lint.documents import Document, Path, read_documents, read_text
+from spanwise.render.lint.compact import from_crd
+from spanwise.render.lint.controller import Cluster
+from spanwise.render.lint.documents import Path, read_documents, read_text
 from spanwise.render.lint.finding import Finding, Severity, in_order
-from spanwise.render.lint.ray_cluster import check_cluster, check_name, gpus_of
-from spanwise.render.lint.report import Options, Report, items, mapping, whole
-from spanwise.render.lint.schema import Fields, from_crd, mismatches, shipped
+from spanwise.render.lint.hub import check_hub
+from spanwise.render.lint.metadata import check_metadata
+from spanwise.render.lint.protections import Surroundings, check_protections
+from spanwise.render.lint.ray_cluster import check_cluster
+from spanwise.render.lint.ray_service import check_service
+from spanwise.render.lint.report import Options, Report, duplicates, items, mapping
+from spanwise.render.lint.schema import Fields, mismatches, shipped
+from spanwise.render.lint.secrets import without_secrets
 from spanwise.render.lint.serve_config import check_serve_config
-from spanwise.render.upstream import RAY_VERSION, STOCK_IMPORT_PATH
 
 __all__ = ["Fields", "Finding", "Options", "Severity", "from_crd", "in_order", "lint"]
 
 _CLUSTER_PATH: dict[str, tuple[str, ...]] = {"RayService": ("spec", "rayClusterConfig"), "RayCluster": ("spec",)}
+# KubeRay's other kinds: accepted, but lint has no rules for them.
+_OTHER_RAY_KINDS = frozenset({"RayJob", "RayCronJob"})
+_KIND = re.compile(r"[A-Z][A-Za-z0-9]*")
+_VERSION = re.compile(r"([a-z0-9][-a-z0-9.]*/)?v[0-9]+((alpha|beta)[0-9]+)?")
 
 
 def lint(data: bytes, file: str, options: Options | None = None, crd: Fields | None = None) -> list[Finding]:
@@ -31,32 +42,31 @@ def lint(data: bytes, file: str, options: Options | None = None, crd: Fields | N
     Raises:
         ManifestError: Neither a manifest nor a command; not text; not YAML; too deep or too large.
     """
-    options = options or Options()
     text = read_text(data, file)
+    return without_secrets(_findings(text, file, options or Options(), crd or shipped()), text)
+
+
+def _findings(text: str, file: str, options: Options, fields: Fields) -> list[Finding]:
     if looks_like_command(text) and not _is_manifest(text):
         return lint_command(text, file, options)
     findings: list[Finding] = []
-    others: list[Document] = []
-    known = False
-    for document in read_documents(text, file):
-        if _is_object(document.value) and document.value["kind"] not in _CLUSTER_PATH:
-            others.append(document)
-        else:
-            known |= _lint_document(document, file, options, crd or shipped(), findings)
-    for document in others:
-        report = Report(file=file, document=document, options=options, findings=findings)
-        _duplicates(report)
-        # A Secret beside a RayService is nobody's surprise; a file that lint has no rules for at all is.
-        if not known or document.value["apiVersion"].startswith("ray.io/"):
-            kind = document.value["kind"]
-            report.add("kind_not_checked", "info", ("kind",), f"lint has no rules for {kind[:60]}", "check it by hand")
-    if not known and not others:
+    documents = read_documents(text, file)
+    kinds = frozenset(document.value["kind"] for document in documents if _is_object(document.value))
+    unknown: list[Report] = []
+    for document in documents:
+        report = Report(file=file, document=document, options=options, findings=findings, kinds=kinds)
+        duplicates(report)
+        if not _known(report, document.value, fields):
+            unknown.append(report)
+    if len(unknown) == len(documents):
         raise ManifestError(
             "neither a RayService, RayCluster or Serve config, nor a vLLM command",
             where=file,
             remedy="give a manifest with apiVersion and kind, a Serve config with `applications`, or a line with "
             "`vllm serve MODEL …`",
         )
+    for report in unknown:
+        _kind_missing(report)
     return findings
 
 
@@ -66,29 +76,21 @@ def _is_manifest(text: str) -> bool:
     return any(line.startswith(starts) for line in text.splitlines())
 
 
-def _lint_document(document: Document, file: str, options: Options, fields: Fields, findings: list[Finding]) -> bool:
-    """Findings on one document; False where it is nothing that lint knows the form of."""
-    value = document.value
+def _known(report: Report, value: Any, fields: Fields) -> bool:
+    """Check one document; False where it is nothing that lint knows the form of."""
     if not isinstance(value, dict):
         return False
-    report = Report(file=file, document=document, options=options, findings=findings)
     if "applications" in value and value.get("kind") is None:
-        _duplicates(report)
-        check_serve_config(report, value, options.gpus_per_node, exact_version=True)
-        return True
-    if not _is_object(value):
+        check_serve_config(report, value, report.options.gpus_per_node, exact_version=True)
+        check_hub(report, value, [])
+    elif not _is_object(value):
         if mapping(value.get("spec")).get("rayClusterConfig") is None and "serveConfigV2" not in str(value.get("spec")):
             return False
-        report.add(
-            "kind_missing",
-            "error",
-            ("kind",),
-            "apiVersion or kind is missing",
-            "add `apiVersion: ray.io/v1` and `kind: RayService`",
-        )
-        return True
-    _duplicates(report)
-    _ray_object(report, value, value["kind"], fields)
+        _kind_missing(report)
+    elif value["kind"] in _CLUSTER_PATH:
+        _ray_object(report, value, value["kind"], fields)
+    else:
+        _other_object(report, value["kind"], value["apiVersion"])
     return True
 
 
@@ -97,30 +99,37 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("kind"), str) and isinstance(value.get("apiVersion"), str)
 
 
-def _duplicates(report: Report) -> None:
-    for path, first in report.document.duplicates:
+def _kind_missing(report: Report) -> None:
+    report.add(
+        "kind_missing",
+        "error",
+        ("kind",),
+        "apiVersion or kind is missing",
+        "add `apiVersion: ray.io/v1` and `kind: RayService`, or what the object is",
+    )
+
+
+def _other_object(report: Report, kind: str, version: str) -> None:
+    """A Secret beside a RayService is nobody's surprise; a file that lint has no rules for at all is."""
+    ray = version.startswith("ray.io/")
+    if not _KIND.fullmatch(kind) or not _VERSION.fullmatch(version):
         report.add(
-            "key_repeated",
+            "kind_unknown",
             "error",
-            path,
-            f"the key {str(path[-1])[:60]!r} is given twice in one mapping "
-            f"(first in line {first + report.line_offset}); YAML readers keep one of them silently",
-            "remove one",
+            ("kind",),
+            f"{kind[:60]!r} in version {version[:60]!r} is no kind of object",
+            "write for example `apiVersion: ray.io/v1` and `kind: RayService`",
         )
+    elif ray and kind not in _OTHER_RAY_KINDS:
+        known = ", ".join((*_CLUSTER_PATH, *sorted(_OTHER_RAY_KINDS)))
+        report.add("kind_unknown", "error", ("kind",), f"{kind[:60]!r} is no kind of KubeRay", f"use one of {known}")
+    elif ray or not report.kinds & _CLUSTER_PATH.keys():
+        report.add("kind_not_checked", "info", ("kind",), f"lint has no rules for {kind[:60]}", "check it by hand")
 
 
 def _ray_object(report: Report, value: dict[str, Any], kind: str, fields: Fields) -> None:
-    version = value["apiVersion"]
-    if version != "ray.io/v1":
-        old = version == "ray.io/v1alpha1"
-        report.add(
-            "api_version",
-            "warning" if old else "error",
-            ("apiVersion",),
-            f"{version[:60]} is {'the old version' if old else 'no version'} of {kind}",
-            "write `apiVersion: ray.io/v1`",
-        )
-    check_name(report, value, kind)
+    shape = _shape_of(report, value["apiVersion"], kind, fields)
+    check_metadata(report, value, kind)
     for key in value:
         if key not in ("apiVersion", "kind", "metadata", "spec", "status"):
             report.add("field_unknown", "error", (key,), f"{key[:80]!r} is no field of {kind}", "move it under `spec`")
@@ -130,15 +139,52 @@ def _ray_object(report: Report, value: dict[str, Any], kind: str, fields: Fields
         report.add("field_missing", "error", ("spec",), "spec is missing or not a mapping", "add `spec:`")
         return
     said = {(*path, "headGroupSpec"), *_container_gaps(spec, path)}
-    if kind in fields.kinds:
-        for mismatch in mismatches(spec, fields, fields.kinds[kind], ("spec",)):
+    if shape is not None:
+        for mismatch in mismatches(spec, fields, shape, ("spec",)):
             if mismatch.path not in said:  # a rule below says it with more to go by
                 report.add(mismatch.code, "error", mismatch.path, mismatch.message, mismatch.fix)
-    cluster = mapping(spec.get("rayClusterConfig")) if kind == "RayService" else spec
+    metadata = mapping(value.get("metadata"))
+    annotations, labels = mapping(metadata.get("annotations")), mapping(metadata.get("labels"))
+    inner = mapping(spec.get("rayClusterConfig")) if kind == "RayService" else spec
+    cluster = Cluster(report=report, spec=inner, path=path, kind=kind, annotations=annotations, labels=labels)
     if kind == "RayCluster" or spec.get("rayClusterConfig") is not None:
-        check_cluster(report, cluster, path)
+        check_cluster(cluster)
+        upgrade = mapping(spec.get("upgradeStrategy")) if kind == "RayService" else {}
+        check_protections(cluster, Surroundings(labels=labels, kinds=report.kinds, upgrade=upgrade))
     if kind == "RayService":
-        _serve(report, spec, cluster)
+        check_service(report, spec, inner, annotations)
+
+
+def _shape_of(report: Report, version: str, kind: str, fields: Fields) -> str | None:
+    """The schema for an object of this version; says what is wrong with the version, or with the CRD given."""
+    group, _, name = version.partition("/")
+    key = kind if name == "v1" else f"{kind}/{name}"
+    if kind not in fields.kinds:
+        report.add(
+            "schema_not_checked",
+            "warning",
+            ("kind",),
+            f"{fields.version} does not describe a {kind}: its fields are not checked",
+            f"give the CRD of {kind}, or none: spanwise has one of its own",
+        )
+    if group != "ray.io" or (name != "v1" and kind in fields.kinds and key not in fields.kinds):
+        report.add(
+            "api_version",
+            "error",
+            ("apiVersion",),
+            f"{version[:60]!r} is no version of {kind}",
+            "write `apiVersion: ray.io/v1`",
+        )
+        return fields.kinds.get(kind)
+    if name != "v1":
+        report.add(
+            "api_version",
+            "warning",
+            ("apiVersion",),
+            f"{version[:60]!r} is an old version of {kind}, and has fewer fields",
+            "write `apiVersion: ray.io/v1`",
+        )
+    return fields.kinds.get(key)
 
 
 def _container_gaps(spec: dict[str, Any], path: tuple[str, ...]) -> set[Path]:
@@ -148,49 +194,3 @@ def _container_gaps(spec: dict[str, Any], path: tuple[str, ...]) -> set[Path]:
     groups += [(*path, "workerGroupSpecs", index) for index in range(len(items(cluster.get("workerGroupSpecs"))))]
     ends: tuple[Path, ...] = (("template", "spec", "containers"), ("template", "spec"), ("template",))
     return {(*group, *end) for group in groups for end in ends}
-
-
-def _serve(report: Report, spec: dict[str, Any], cluster: dict[str, Any]) -> None:
-    """The Serve config inside a RayService, and whether the cluster has the GPUs that it needs."""
-    text = spec.get("serveConfigV2")
-    path = ("spec", "serveConfigV2")
-    if not isinstance(text, str) or not text.strip():
-        report.add(
-            "serve_config_missing",
-            "error",
-            path,
-            "no Serve config: the RayService starts a cluster that serves nothing",
-            f"add `serveConfigV2: |` with `applications:` and `import_path: {STOCK_IMPORT_PATH}`; "
-            "`spanwise render --target kuberay` writes it",
-        )
-        return
-    try:
-        documents = read_documents(text, report.file)
-    except ManifestError as error:
-        report.add("serve_config_not_yaml", "error", path, f"serveConfigV2: {error.what}", error.remedy)
-        return
-    if len(documents) != 1:
-        report.add("serve_config_not_yaml", "error", path, "serveConfigV2 must hold one document", "keep one")
-        return
-    inner = report.embedded(documents[0], path, report.document.styles.get(path))
-    _duplicates(inner)
-    groups = [mapping(group) for group in items(cluster.get("workerGroupSpecs"))]
-    per_host = max((gpus_of(group) for group in groups), default=0)
-    exact = str(cluster.get("rayVersion", RAY_VERSION)) == RAY_VERSION
-    needed = check_serve_config(inner, documents[0].value, report.options.gpus_per_node or per_host or None, exact)
-    most = sum(_most_gpus(group) for group in groups) + gpus_of(mapping(cluster.get("headGroupSpec")))
-    if needed and most < needed:
-        report.add(
-            "gpus_not_enough",
-            "error",
-            path,
-            f"the models need {needed} GPUs and the worker groups can have {most}: replicas wait for ever",
-            "raise maxReplicas or the GPUs per host, or lower tensor_parallel_size x pipeline_parallel_size x replicas",
-        )
-
-
-def _most_gpus(group: dict[str, Any]) -> int:
-    """GPUs of a group at its largest."""
-    hosts = whole(group.get("numOfHosts")) or 1
-    most = whole(group.get("maxReplicas"))
-    return gpus_of(group) * hosts * (most if most is not None else 2**31 - 1)

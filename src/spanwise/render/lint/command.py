@@ -282,11 +282,13 @@ class _Checker:
                     "add --model MODEL",
                 )
         for word in (item for item in self.positional[1:] if not item.variable):
+            # Behind a flag that takes a secret a stray word may be the rest of it.
+            shown = "a word (not repeated here)" if SECRET & self.lines.keys() else repr(word.text[:60])
             self.add(
                 "argument_unexpected",
                 "error",
                 word.line,
-                f"{word.text[:60]!r} belongs to no flag",
+                f"{shown} belongs to no flag",
                 "remove it, or quote the value that it is part of",
             )
         judge(self.values, self._gpus(), self._judged)

@@ -128,12 +128,12 @@ class _Reader:
         """Take the next event of the document."""
         mark = event.start_mark
         line = mark.line + 1 if mark is not None else 1
-        if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+        if isinstance(event, yaml.ScalarEvent):  # most events are
+            self._scalar(event, line)
+        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             self._open(event, line)
         elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
             self._close()
-        elif isinstance(event, yaml.ScalarEvent):
-            self._scalar(event, line)
         elif isinstance(event, yaml.AliasEvent):
             self._alias(event, line)
 
@@ -224,6 +224,8 @@ class _Reader:
     def _resolved(self, event: yaml.ScalarEvent, line: int) -> Any:
         """The scalar's value: text, number, truth or null; dates stay text."""
         implicit = event.implicit
+        if event.tag is None and not implicit[0]:
+            return event.value  # quoted, or a block of text
         tag = event.tag or _RESOLVER.resolve(yaml.ScalarNode, event.value, implicit)
         if tag == f"{_TAG}str" or tag in ("!", f"{_TAG}timestamp", f"{_TAG}value", f"{_TAG}merge"):
             return event.value

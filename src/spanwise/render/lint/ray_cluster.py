@@ -1,16 +1,16 @@
-"""Rules for the cluster part of a RayService or RayCluster: the controller's own, and judgement.
+"""Judgement on the cluster part of a RayService or RayCluster: what is accepted and will not work, or has a risk.
 
-What KubeRay's controller refuses, it refuses after creation, as a status that nobody looks at. Its rules are those of
-KubeRay v1.7 (ray-operator/controllers/ray/utils/validation.go); the API server's own are in
+What KubeRay's controller refuses stands in :mod:`spanwise.render.lint.controller`, what the API server refuses in
 :mod:`spanwise.render.lint.schema`.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
+from spanwise.render.lint.controller import Cluster, check_controller
 from spanwise.render.lint.engine import SECRET_VARIABLE
+from spanwise.render.lint.pod import check_pod
 from spanwise.render.lint.report import Report, items, mapping, whole
 from spanwise.render.upstream import IMAGE, RAY_VERSION
 
@@ -19,33 +19,11 @@ if TYPE_CHECKING:
 
     from spanwise.render.lint.documents import Path
 
-# KubeRay: MaxRayClusterNameLength is 53; a RayService's name is 6 shorter because the cluster's name is made from it.
-MAX_NAME = {"RayCluster": 53, "RayService": 47}
-_DNS1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_RESOURCE_PARAMS = ("num-cpus", "num-gpus", "memory", "resources")
 
-
-def check_name(report: Report, document: dict[str, Any], kind: str) -> None:
-    """``metadata.name``: present, a DNS-1035 label, short enough for the names that KubeRay makes from it."""
-    metadata = mapping(document.get("metadata"))
-    name = metadata.get("name")
-    if not name:
-        if not metadata.get("generateName"):
-            report.add("name_missing", "error", ("metadata", "name"), "the object has no name", "add `metadata.name`")
-        return
-    text = str(name)
-    if len(text) > MAX_NAME[kind] or not _DNS1035.fullmatch(text):
-        report.add(
-            "name_not_allowed",
-            "error",
-            ("metadata", "name"),
-            f"{text[:80]!r} is refused by KubeRay as the name of a {kind}",
-            f"use at most {MAX_NAME[kind]} lower-case letters, digits and '-', beginning with a letter",
-        )
-
-
-def check_cluster(report: Report, spec: dict[str, Any], path: Path) -> None:
-    """Everything about ``spec`` (a RayClusterSpec at ``path``) that its schema does not say."""
+def check_cluster(cluster: Cluster) -> None:
+    """Everything about ``cluster`` that its schema does not say."""
+    report, spec, path = cluster.report, cluster.spec, cluster.path
+    check_controller(cluster)
     head = spec.get("headGroupSpec")
     if head is None:
         report.add(
@@ -57,8 +35,9 @@ def check_cluster(report: Report, spec: dict[str, Any], path: Path) -> None:
             f"(image {IMAGE}, at least 2 CPU and 8Gi memory)",
         )
     else:
+        _check_secrets(report, spec, mapping(head), path)
         _check_group(report, mapping(head), (*path, "headGroupSpec"), "the head group")
-        _check_head(report, spec, mapping(head), (*path, "headGroupSpec"))
+        _check_head(report, mapping(head), (*path, "headGroupSpec"))
     groups = items(spec.get("workerGroupSpecs"))
     names: dict[Any, int] = {}
     for index, group in enumerate(groups):
@@ -84,17 +63,9 @@ def check_cluster(report: Report, spec: dict[str, Any], path: Path) -> None:
         )
     _check_version(report, spec, path)
     _check_autoscaling(report, spec, groups, path)
-    if mapping(spec.get("authOptions")).get("mode") != "token":
-        report.add(
-            "ray_auth_off",
-            "info",
-            (*path, "authOptions"),
-            "Ray's own API takes commands from anybody who reaches port 8265 or 10001",
-            "add `authOptions: {mode: token}` (Ray 2.52 or later), or a NetworkPolicy that admits nobody",
-        )
 
 
-def _check_head(report: Report, spec: dict[str, Any], head: dict[str, Any], path: Path) -> None:
+def _check_head(report: Report, head: dict[str, Any], path: Path) -> None:
     if head.get("serviceType") in ("LoadBalancer", "NodePort"):
         report.add(
             "dashboard_exposed",
@@ -104,18 +75,32 @@ def _check_head(report: Report, spec: dict[str, Any], head: dict[str, Any], path
             "whoever reaches it runs code",
             "leave serviceType out (ClusterIP) and publish only the serve service",
         )
-    # RAY_REDIS_ADDRESS turns fault tolerance on behind the operator's back; the controller refuses it.
-    container = next(_containers(head), ({}, ()))[0]
-    if spec.get("gcsFaultToleranceOptions") is None and any(
-        mapping(entry).get("name") == "RAY_REDIS_ADDRESS" for entry in items(container.get("env"))
-    ):
+    if head.get("enableIngress") is True:
         report.add(
-            "redis_without_options",
+            "dashboard_exposed",
             "warning",
-            (*path, "template"),
-            "RAY_REDIS_ADDRESS is set, gcsFaultToleranceOptions is not: KubeRay refuses that without its annotation",
-            "move the address to `gcsFaultToleranceOptions.redisAddress`",
+            (*path, "enableIngress"),
+            "enableIngress publishes Ray's dashboard and job API outside the cluster: whoever reaches it runs code",
+            "leave it out, or put authentication in front of the ingress",
         )
+
+
+def _check_secrets(report: Report, spec: dict[str, Any], head: dict[str, Any], path: Path) -> None:
+    """Redis' password may stand in two more places than an environment variable."""
+    options = mapping(mapping(spec.get("gcsFaultToleranceOptions")).get("redisPassword"))
+    params = mapping(head.get("rayStartParams"))
+    for there, where in (
+        (options.get("value"), ("gcsFaultToleranceOptions", "redisPassword", "value")),
+        (params.get("redis-password"), ("headGroupSpec", "rayStartParams", "redis-password")),
+    ):
+        if there:
+            report.add(
+                "secret_in_plain_text",
+                "warning",
+                (*path, *where),
+                "Redis' password stands in the manifest in plain text (not repeated here)",
+                "put it into a Secret and use `gcsFaultToleranceOptions.redisPassword.valueFrom.secretKeyRef`",
+            )
 
 
 def _containers(group: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Path]]:
@@ -127,11 +112,12 @@ def _containers(group: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Path]]:
 
 
 def gpus_of(group: dict[str, Any]) -> int:
-    """GPUs that one host of the group has: ``num-gpus``, or what its first container may use."""
-    params = mapping(group.get("rayStartParams"))
-    given = whole(params.get("num-gpus"))
-    if given is not None:
-        return given
+    """GPUs that one host of the group has: the group's own ``resources``, ``num-gpus``, or what its first container may use."""
+    stated = [whole(count) for name, count in mapping(group.get("resources")).items() if name.lower().endswith("gpu")]
+    stated.append(whole(mapping(group.get("rayStartParams")).get("num-gpus")))
+    for given in stated:
+        if given is not None:
+            return given
     container = next(_containers(group), ({}, ()))[0]
     limits = mapping(mapping(container.get("resources")).get("limits"))
     return sum(whole(count) or 0 for name, count in limits.items() if str(name).endswith("gpu"))
@@ -152,23 +138,7 @@ def _check_group(report: Report, group: dict[str, Any], path: Path, name: str) -
         _check_env(report, container, (*path, *inner))
     if containers:
         _check_resources(report, group, containers[0][0], (*path, *containers[0][1]), name)
-    params = mapping(group.get("rayStartParams"))
-    if group.get("resources") and any(params.get(key) for key in _RESOURCE_PARAMS):
-        report.add(
-            "resources_twice",
-            "error",
-            (*path, "resources"),
-            f"{name} sets resources both in `resources` and in `rayStartParams`; KubeRay refuses that",
-            "keep one of the two",
-        )
-    if "labels" in params:
-        report.add(
-            "labels_in_start_params",
-            "error",
-            (*path, "rayStartParams", "labels"),
-            f"{name} sets labels in `rayStartParams`; KubeRay refuses that",
-            "use the group's own `labels` field",
-        )
+    check_pod(report, mapping(group.get("template")), (*path, "template"), name)
 
 
 def _check_image(report: Report, container: dict[str, Any], path: Path, name: str) -> None:
@@ -209,14 +179,22 @@ def _check_env(report: Report, container: dict[str, Any], path: Path) -> None:
 def _check_resources(report: Report, group: dict[str, Any], container: dict[str, Any], path: Path, name: str) -> None:
     resources = mapping(container.get("resources"))
     limits, requests = mapping(resources.get("limits")), mapping(resources.get("requests"))
-    missing = [key for key in ("cpu", "memory") if key not in limits]
+    # KubeRay tells Ray its CPUs from the limit or else the request, its memory from the limit; `rayStartParams` and the
+    # group's own `resources` beat both (common/pod.go, generateRayStartCommand).
+    params = mapping(group.get("rayStartParams"))
+    given = {key.lower() for key in mapping(group.get("resources"))}
+    known = {
+        "cpu": "cpu" in limits or "cpu" in requests or "num-cpus" in params or "cpu" in given,
+        "memory": "memory" in limits or "memory" in params or "memory" in given,
+    }
+    missing = [key for key, there in known.items() if not there]
     if missing:
         report.add(
             "limits_missing",
             "warning",
             (*path, "resources"),
-            f"{name} has no limit for {' and '.join(missing)}: KubeRay takes Ray's CPUs and memory from the limits, "
-            "and without them Ray counts the whole machine",
+            f"{name} has no limit for {' and '.join(missing)}: KubeRay takes Ray's CPUs and memory from there, and without "
+            "it Ray counts the whole machine",
             "add `resources.limits` and `requests` for cpu and memory",
         )
     for key in limits:
@@ -241,7 +219,7 @@ def _check_resources(report: Report, group: dict[str, Any], container: dict[str,
     if gpus_of(group) > 1 and "/dev/shm" not in mounts:  # noqa: S108 (a mount point in a manifest)
         report.add(
             "shm_not_declared",
-            "warning" if "memory" in missing else "info",
+            "info" if "memory" in limits else "warning",
             path,
             f"{name} has several GPUs and declares no /dev/shm: NCCL, vLLM and Ray's object store all need it, and the "
             "container runtime's default is 64 MiB (KubeRay's operator adds one, bounded only by the memory limit)",

@@ -22,7 +22,10 @@ class Options:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """Findings of one document. ``base`` is the path of an embedded document, ``line_offset`` the lines above it."""
+    """Findings of one document. ``base`` is the path of an embedded document, ``line_offset`` the lines above it.
+
+    ``kinds`` are those of all objects in the same file.
+    """
 
     file: str
     document: Document
@@ -31,6 +34,7 @@ class Report:
     line_offset: int = 0
     fixed_line: int | None = None
     findings: list[Finding] = field(default_factory=list)
+    kinds: frozenset[str] = frozenset()
 
     def add(self, code: str, severity: Severity, path: Path, message: str, fix: str) -> None:
         """Record one finding at ``path`` (inside this document)."""
@@ -61,6 +65,7 @@ class Report:
             line_offset=start,
             fixed_line=None if style == "|" else start,
             findings=self.findings,
+            kinds=self.kinds,
         )
 
 
@@ -80,6 +85,21 @@ def whole(value: Any) -> int | None:
         return None
     if isinstance(value, int):
         return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return int(value)
     return None
+
+
+def duplicates(report: Report) -> None:
+    """Keys given twice in one mapping of the report's document."""
+    for path, first in report.document.duplicates:
+        report.add(
+            "key_repeated",
+            "error",
+            path,
+            f"the key {str(path[-1])[:60]!r} is given twice in one mapping "
+            f"(first in line {first + report.line_offset}); YAML readers keep one of them silently",
+            "remove one",
+        )

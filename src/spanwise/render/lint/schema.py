@@ -1,15 +1,11 @@
-"""The shape of KubeRay's objects: a compact form of their CRDs, and a check of a document against it.
+"""The shape of KubeRay's objects, and a check of a document against it as the API server would do it.
 
-A CRD has a megabyte, most of it descriptions and the pod template twice over. The compact form keeps what decides
-whether the API server accepts an object (field names, types, required fields, allowed values, bounds), with equal
-subtrees kept once: 25 KB. The keys are short because there are thousands: ``t`` type, ``p`` properties, ``a``
-additional properties, ``i`` items, ``r`` required, ``e`` enum, ``n`` minimum, ``x`` maximum, ``f`` pattern, ``l``
-longest text.
+The shapes are compact forms of KubeRay's CRDs; :mod:`spanwise.render.lint.compact` makes them and says what their short
+keys mean.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -18,25 +14,27 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from spanwise.errors import ManifestError
-from spanwise.render.lint.documents import Path, read_documents
+from spanwise.render.lint.documents import Path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_KEYWORDS = {"enum": "e", "minimum": "n", "maximum": "x", "pattern": "f", "maxLength": "l"}
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
     "string": (str,),
     "integer": (int,),
+    "int32": (int,),
+    "int64": (int,),
     "number": (int, float),
     "boolean": (bool,),
     "int-or-string": (int, str),
 }
+_WHOLE = {"integer": 2**63, "int32": 2**31, "int64": 2**63, "int-or-string": 2**63}
+# Patterns are for names and quantities; nothing that they describe is longer.
+_LONGEST_MATCHED = 500
+# Where a value may be a secret: `value` is what an environment variable holds.
+_SECRET = re.compile(r"^value$|password|token|secret|credential|api_?key", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,104 +67,36 @@ def shipped() -> Fields:
     return Fields(**json.loads(text))
 
 
-def compact_text(version: str, crds: list[str]) -> str:
-    """The data file for these CRDs (YAML texts), one shape a line."""
-    fields = compact(version, [yaml.load(text, Loader=_LOADER) for text in crds])  # noqa: S506 (a safe loader)
-    shapes = ",\n".join(
-        f"    {json.dumps(name)}: {json.dumps(shape, separators=(',', ':'))}"
-        for name, shape in sorted(fields.shapes.items())
-    )
-    head = f'{{\n  "version": {json.dumps(version)},\n  "kinds": {json.dumps(fields.kinds)},\n  "shapes": {{\n'
-    return head + shapes + "\n  }\n}\n"
-
-
-def from_crd(text: str, name: str) -> Fields:
-    """The compact schema of a CRD that the user gives (``--crd``).
-
-    Raises:
-        ManifestError: Not a CustomResourceDefinition with a structural schema.
-    """
-    try:
-        return compact(f"the CRD {name}", [document.value for document in read_documents(text, name)])
-    except (KeyError, StopIteration, TypeError, AttributeError, IndexError, RecursionError, ValueError) as error:
-        raise ManifestError(
-            f"not a CustomResourceDefinition ({type(error).__name__}: {str(error)[:120]})",
-            where=name,
-            remedy="give KubeRay's own file, for example ray.io_rayservices.yaml, "
-            "or what `kubectl get crd rayservices.ray.io -o yaml` prints",
-        ) from None
-
-
-def compact(version: str, crds: list[dict[str, Any]]) -> Fields:
-    """The compact form of parsed CRDs; of several served versions, the one that is stored."""
-    shapes: dict[str, dict[str, Any]] = {}
-    kinds: dict[str, str] = {}
-    for crd in crds:
-        chosen = next(item for item in crd["spec"]["versions"] if item.get("storage"))
-        schema = chosen["schema"]["openAPIV3Schema"]
-        reference = _shape({**schema["properties"]["spec"], "x-always-shared": True}, shapes)
-        kinds[crd["spec"]["names"]["kind"]] = str(reference)
-    if not kinds:
-        raise KeyError("no document")
-    return Fields(version=version, kinds=kinds, shapes=shapes)
-
-
-def _shape(node: dict[str, Any], shapes: dict[str, dict[str, Any]]) -> str | dict[str, Any]:
-    """The compact form of one schema node; anything large goes into ``shapes`` and is named by its hash."""
-    result: dict[str, Any] = {"t": _type(node)}
-    properties = node.get("properties") or {}
-    if properties:
-        result["p"] = {key: _shape(child, shapes) for key, child in sorted(properties.items())}
-    for keyword, short in (("additionalProperties", "a"), ("items", "i")):
-        if isinstance(node.get(keyword), dict):
-            result[short] = _shape(node[keyword], shapes)
-    # The API server fills a default in before it validates: a required field with a default is not missed.
-    required = [key for key in node.get("required", []) if "default" not in properties.get(key, {})]
-    if required:
-        result["r"] = required
-    for keyword, short in _KEYWORDS.items():
-        if keyword in node and not (keyword == "pattern" and not _compiles(node[keyword])):
-            result[short] = node[keyword]
-    text = json.dumps(result, sort_keys=True)
-    if not properties and len(text) <= 60 and "x-always-shared" not in node:
-        return result
-    name = hashlib.sha256(text.encode()).hexdigest()[:8]
-    shapes[name] = result
-    return name
-
-
-def _compiles(pattern: str) -> bool:
-    """CRDs hold Go's regular expressions; one that Python does not know is left to the API server."""
-    try:
-        re.compile(pattern)
-    except re.error:
-        return False
-    return True
-
-
-def _type(node: dict[str, Any]) -> str:
-    if node.get("x-kubernetes-int-or-string"):
-        return "int-or-string"
-    if node.get("x-kubernetes-preserve-unknown-fields") or node.get("x-kubernetes-embedded-resource"):
-        return "any"
-    return str(node.get("type", "any"))
-
-
 def mismatches(value: Any, fields: Fields, reference: Any, path: Path) -> Iterator[Mismatch]:
     """Where ``value`` departs from the shape, in document order. Depth is bounded by the reader (100)."""
     shape = fields.shape(reference)
     kind = shape["t"]
-    if value is None or kind == "any":  # the API server drops nulls before it validates
+    if kind == "any":
         return
-    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
+    if value is None:
+        # In a mapping the API server drops nulls before it validates; in a list they stay, and are refused.
+        if path and isinstance(path[-1], int):
+            yield _wrong_type(value, kind, path)
+        return
+    if not _fits(value, kind):
         yield _wrong_type(value, kind, path)
         return
     yield from _bounds(value, shape, path)
     if isinstance(value, dict):
         yield from _mapping(value, fields, shape, path)
-    elif isinstance(value, list) and "i" in shape:
-        for index, item in enumerate(value):
-            yield from mismatches(item, fields, shape["i"], (*path, index))
+    elif isinstance(value, list):
+        yield from _repeated(value, shape, path)
+        if "i" in shape:
+            for index, item in enumerate(value):
+                yield from mismatches(item, fields, shape["i"], (*path, index))
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    if isinstance(value, float) and kind in _WHOLE:  # `2.0` becomes `2` on its way into JSON
+        return value.is_integer() and abs(value) < 2**53
+    return isinstance(value, _TYPES[kind])
 
 
 def _mapping(value: dict[str, Any], fields: Fields, shape: dict[str, Any], path: Path) -> Iterator[Mismatch]:
@@ -184,17 +114,45 @@ def _mapping(value: dict[str, Any], fields: Fields, shape: dict[str, Any], path:
             yield from mismatches(child, fields, properties[key], (*path, key))
         elif "a" in shape:
             yield from mismatches(child, fields, shape["a"], (*path, key))
-        elif properties:
-            near = get_close_matches(key, properties, n=1, cutoff=0.7)
+        else:
+            near = get_close_matches(key, properties, n=1, cutoff=0.7) if len(key) < 100 else []
+            allowed = f"allowed: {_some(sorted(properties))}" if properties else "no field is allowed here"
             yield Mismatch(
                 code="field_unknown",
                 path=(*path, key),
                 message=f"{key[:80]!r} is no field here, in {fields.version}; the API server refuses or drops it",
-                fix=f"did you mean `{near[0]}`?" if near else f"remove it; allowed: {_some(sorted(properties))}",
+                fix=f"did you mean `{near[0]}`?" if near else f"remove it; {allowed}",
             )
 
 
+def _repeated(value: list[Any], shape: dict[str, Any], path: Path) -> Iterator[Mismatch]:
+    """Items that the API server takes for the same one: equal keys (``k``), or equal as a whole (``u``)."""
+    keys: dict[str, Any] | None = shape.get("k")
+    if keys is None and "u" not in shape:
+        return
+    seen: set[str] = set()
+    for index, item in enumerate(value):
+        if keys is None:
+            identity = item
+        elif isinstance(item, dict):
+            given = {key: default if item.get(key) is None else item[key] for key, default in keys.items()}
+            identity = {key: part for key, part in given.items() if part is not None}
+        else:
+            continue
+        text = json.dumps(identity, sort_keys=True)
+        if text in seen:
+            shown = " ".join(f"{key} {str(part)[:60]!r}" for key, part in identity.items()) if keys else str(item)[:60]
+            yield Mismatch(
+                code="item_repeated",
+                path=(*path, index),
+                message=f"a second item with {shown or 'the same (empty) key'} in {path[-1]}; the API server refuses that",
+                fix="remove one of them",
+            )
+        seen.add(text)
+
+
 def _bounds(value: Any, shape: dict[str, Any], path: Path) -> Iterator[Mismatch]:
+    limit = _WHOLE.get(shape["t"])
     wrong = ""
     if "e" in shape and value not in shape["e"]:
         wrong = f"allowed: {', '.join(map(str, shape['e']))}"
@@ -202,28 +160,63 @@ def _bounds(value: Any, shape: dict[str, Any], path: Path) -> Iterator[Mismatch]
         wrong = f"at least {shape['n']}"
     elif "x" in shape and value > shape["x"]:
         wrong = f"at most {shape['x']}"
+    elif limit is not None and isinstance(value, int | float) and not -limit <= value < limit:
+        # The API server lets some of these through; KubeRay's operator cannot decode them, and stops at that object.
+        wrong = f"a number from {-limit} to {limit - 1}"
     elif "l" in shape and len(value) > shape["l"]:
         wrong = f"at most {shape['l']} characters"
-    elif "f" in shape and isinstance(value, str) and len(value) < 500 and not re.search(shape["f"], value):
+    elif "s" in shape and len(value) < shape["s"]:
+        wrong = f"at least {shape['s']} characters"
+    elif "f" in shape and isinstance(value, str) and not _matches(shape["f"], value):
         wrong = f"must match {shape['f']}"
     if wrong:
         yield Mismatch(
-            code="value_not_allowed", path=path, message=f"{str(value)[:80]!r} is not allowed here", fix=f"use {wrong}"
+            code="value_not_allowed",
+            path=path,
+            message=f"{_shown(value, path) or 'the value'} is not allowed here",
+            fix=f"use {wrong}",
         )
+
+
+@cache
+def _go_pattern(pattern: str) -> re.Pattern[str]:
+    """Go's ``$`` is the end of the text; Python's also stands before a last line end."""
+    return re.compile(rf"{pattern[:-1]}\Z" if pattern.endswith("$") and not pattern.endswith("\\$") else pattern)
+
+
+def _matches(pattern: str, value: str) -> bool:
+    return len(value) < _LONGEST_MATCHED and _go_pattern(pattern).search(value) is not None
 
 
 def _wrong_type(value: Any, kind: str, path: Path) -> Mismatch:
     names = {"object": "a mapping", "array": "a list", "string": "text", "int-or-string": "a number or text"}
-    wanted = names.get(kind, f"{'an' if kind == 'integer' else 'a'} {kind}")
+    names |= dict.fromkeys(("integer", "int32", "int64"), "a whole number")
+    wanted = names.get(kind, f"a {kind}")
     given = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
     quoted = kind == "string" and isinstance(value, int | float)
-    shown = "" if isinstance(value, dict | list) else f" ({str(value)[:60]})"
+    text = "" if value is None or isinstance(value, dict | list) else _shown(value, path)
     return Mismatch(
         code="wrong_type",
         path=path,
-        message=f"{path[-1] if path else 'the document'} must be {wanted}, not {given[type(value)]}{shown}",
-        fix=f'quote it: "{str(value).lower()[:60]}"' if quoted else f"give {wanted}",
+        message=f"{_name(path)} must be {wanted}, not {given.get(type(value), 'null')}{f' ({text})' if text else ''}",
+        fix=f'quote it: "{text.lower() or "…"}"' if quoted else f"give {wanted}",
     )
+
+
+def _shown(value: Any, path: Path) -> str:
+    """``value`` for a message; nothing where it may be a secret."""
+    hidden = any(isinstance(part, str) and _SECRET.search(part) for part in path[-2:])
+    return "" if hidden else repr(value[:60]) if isinstance(value, str) else str(value)[:60]
+
+
+def _name(path: Path) -> str:
+    """The last part of ``path`` that has a name; an item with its number."""
+    if not path:
+        return "the document"
+    last = path[-1]
+    if isinstance(last, int):
+        return f"{path[-2] if len(path) > 1 else 'item'}[{last}]"
+    return last
 
 
 def _some(names: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Rules for a Ray Serve config (a file of its own, or the text of ``serveConfigV2``), and for the models in it.
 
-Field names are those of Ray 2.60 (ray.serve.schema, ray.serve.llm); a test compares them with the installed Ray.
+Ray's own schema of the config stands in :mod:`spanwise.render.lint.serve_schema`. Names of Ray Serve LLM's fields are those
+of Ray 2.60 (ray.serve.llm); a test compares them with the installed Ray.
 """
 
 from __future__ import annotations
@@ -11,39 +12,13 @@ from typing import TYPE_CHECKING, Any
 from spanwise.render.engine_flags import flag_table
 from spanwise.render.lint.engine import SECRET, SECRET_VARIABLE, judge, size, suggestion, value_problem
 from spanwise.render.lint.report import Report, items, mapping
+from spanwise.render.lint.serve_schema import departures
 from spanwise.render.upstream import RAY_ACCELERATOR_TYPES, RAY_VERSION, SPANWISE_IMPORT_PATH, STOCK_IMPORT_PATH
 
 if TYPE_CHECKING:
     from spanwise.render.lint.documents import Path
     from spanwise.render.lint.finding import Severity
 
-DEPLOY_FIELDS = frozenset(
-    {
-        "applications",
-        "controller_options",
-        "grpc_options",
-        "http_options",
-        "logging_config",
-        "proxy_location",
-        "target_capacity",
-        "tracing_config",
-    }
-)
-APPLICATION_FIELDS = frozenset(
-    {
-        "args",
-        "autoscaling_policy",
-        "deployments",
-        "external_scaler_enabled",
-        "host",
-        "import_path",
-        "logging_config",
-        "name",
-        "port",
-        "route_prefix",
-        "runtime_env",
-    }
-)
 SERVING_ARGS_FIELDS = frozenset(
     {
         "ingress_cls_config",
@@ -103,7 +78,11 @@ def check_serve_config(report: Report, config: Any, gpus_per_node: int | None, e
             "add `applications:` with a list of name, import_path and args",
         )
         return 0
-    _unknown(report, config, DEPLOY_FIELDS, (), "warning")
+    for departure in departures(config):
+        unknown = departure.code == "serve_field_unknown" and not exact_version  # it may be another version's
+        severity = "warning" if unknown else departure.severity
+        report.add(departure.code, severity, departure.path, departure.message, departure.fix)
+    _check_secrets(report, mapping(config.get("http_options")), ("http_options",))
     applications = items(config["applications"])
     if not applications:
         report.add(
@@ -153,9 +132,7 @@ def _unknown(report: Report, value: dict[str, Any], allowed: frozenset[str], pat
 
 def _application(report: Report, application: Any, path: Path, gpus_per_node: int | None, exact_version: bool) -> int:
     if not isinstance(application, dict):
-        report.add("wrong_type", "error", path, "an application is a mapping", "give name, import_path and args")
         return 0
-    _unknown(report, application, APPLICATION_FIELDS, path, "warning")
     for field in ("host", "port"):
         if field in application:
             report.add(
@@ -175,7 +152,8 @@ def _application(report: Report, application: Any, path: Path, gpus_per_node: in
             f"add `import_path: {STOCK_IMPORT_PATH}`",
         )
         return 0
-    if ":" not in target and "." not in target:
+    mark = ":" if ":" in target else "."
+    if mark not in target or target.count(":") > 1 or target.startswith(mark) or target.endswith(mark):
         report.add(
             "import_path_malformed",
             "error",
@@ -194,6 +172,11 @@ def _application(report: Report, application: Any, path: Path, gpus_per_node: in
                 "build them into the image: starts get faster, and do not depend on another server",
             )
     _check_secrets(report, mapping(runtime_env.get("env_vars")), (*path, "runtime_env", "env_vars"))
+    for index, deployment in enumerate(items(application.get("deployments"))):
+        actor = mapping(mapping(deployment).get("ray_actor_options"))
+        variables = mapping(mapping(actor.get("runtime_env")).get("env_vars"))
+        place = (*path, "deployments", index, "ray_actor_options", "runtime_env", "env_vars")
+        _check_secrets(report, variables, place)
     if target == STOCK_IMPORT_PATH:
         return _models(report, application, path, gpus_per_node, exact_version)
     if target == SPANWISE_IMPORT_PATH and not mapping(application.get("args")).get("plans"):
@@ -299,7 +282,7 @@ def _replicas(report: Report, deployment: dict[str, Any], path: Path, ranks: int
 
 def _engine_arguments(report: Report, arguments: dict[str, Any], path: Path, gpus: int | None, exact: bool) -> None:
     table = flag_table()
-    by_keyword = {flag.keyword: flag for flag in table.flags.values()}
+    by_keyword = table.by_keyword
     good: dict[str, Any] = {}
     for name, value in arguments.items():
         if name in ("model", "served_model_name"):

@@ -1,0 +1,230 @@
+"""How the probe's scripts get to hosts: a Reach starts a command there and hands back what it wrote.
+
+Kinds: this machine, and ssh, stand here. Hosts of the lab come from the journey; hosts of a Ray cluster from `spanwise.cluster`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Protocol
+
+from spanwise.errors import InputError, ProbeError
+
+# What a host may write at most; more is not an answer of our scripts.
+_MOST_TEXT = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One host of a probe.
+
+    Attributes:
+        name: As plans name it.
+        address: Of the interface that gangs use; empty where it is not known yet (the host tells).
+        python: The Python that has the engine, where it was named.
+    """
+
+    name: str
+    address: str = ""
+    python: str = ""
+
+
+class Job(Protocol):
+    """A command that runs on a host."""
+
+    def result(self, patience_s: float) -> Answer:
+        """Wait for its end; it is ended when patience is over."""
+
+    def end(self) -> None:
+        """End it now; harmless when it has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of a command.
+
+    Attributes:
+        code: Exit status; None where it did not end in time.
+        text: Standard output.
+        errors: The end of standard error.
+        seconds: From start to answer.
+    """
+
+    code: int | None
+    text: str
+    errors: str
+    seconds: float
+
+
+class Reach(Protocol):
+    """Hosts, and a way to run commands on them."""
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """Every host that is asked, in a fixed order."""
+
+    def start(self, host: Host, command: list[str], environment: dict[str, str] | None = None) -> Job:
+        """Start ``command`` on ``host``, with these variables beside its own.
+
+        Raises:
+            SpanwiseError: The host cannot be reached.
+        """
+
+
+@dataclass(slots=True)
+class ProcessJob:
+    """A job that is a process of this machine (of a namespace, or an ssh client)."""
+
+    process: subprocess.Popen[bytes]
+    started: float = field(default_factory=time.monotonic)
+
+    def result(self, patience_s: float) -> Answer:
+        """See :class:`Job`."""
+        try:
+            out, errors = self.process.communicate(timeout=max(0.1, patience_s))
+            code: int | None = self.process.returncode
+        except subprocess.TimeoutExpired:
+            self.end()
+            out, errors = self.process.communicate()
+            code = None
+        return Answer(
+            code=code,
+            text=out[:_MOST_TEXT].decode(errors="replace"),
+            errors=errors[-2000:].decode(errors="replace"),
+            seconds=time.monotonic() - self.started,
+        )
+
+    def end(self) -> None:
+        """See :class:`Job`. The whole session goes: an interpreter may have children."""
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
+
+
+def start_process(command: list[str], environment: dict[str, str] | None = None) -> ProcessJob:
+    """A process in a session of its own, standard input closed.
+
+    Raises:
+        ProbeError: It cannot be started.
+    """
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=None if environment is None else os.environ | environment,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ProbeError(
+            f"{command[0]} cannot be started: {error.strerror or error}", where="probe", remedy="is it installed?"
+        ) from None
+    return ProcessJob(process)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReach:
+    """This machine alone: its facts, no link."""
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """One host."""
+        import socket
+
+        return (Host(name=socket.gethostname(), python=sys.executable),)
+
+    def start(self, host: Host, command: list[str], environment: dict[str, str] | None = None) -> ProcessJob:
+        """See :class:`Reach`."""
+        return start_process(command, environment)
+
+
+_SSH = (
+    "ssh",
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "ConnectTimeout=10",
+    "-o",
+    "ServerAliveInterval=5",
+    "-o",
+    "ServerAliveCountMax=3",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SshReach:
+    """Hosts by ssh, with the user's own keys and configuration; nothing is left on them."""
+
+    hosts: tuple[Host, ...]
+
+    def start(self, host: Host, command: list[str], environment: dict[str, str] | None = None) -> ProcessJob:
+        """See :class:`Reach`."""
+        words = [f"{name}={value}" for name, value in (environment or {}).items()]
+        remote = shlex.join(["env", *words, *command] if words else command)
+        return start_process([*_SSH, "--", host.name, remote])
+
+
+def ssh_hosts(names: list[str], python: str) -> tuple[Host, ...]:
+    """Hosts of ``user@name`` or ``name``, or ``name=address`` where the gang's interface has another address.
+
+    Raises:
+        InputError: A name that is none, or given twice.
+    """
+    hosts = []
+    for word in names:
+        name, _, address = word.partition("=")
+        if not name or name.startswith("-") or any(c.isspace() or not c.isprintable() for c in word) or len(word) > 300:
+            raise InputError(
+                f"{word[:80]!r} is no host", where="--hosts", remedy="write node-1,node-2 or user@node-1=10.0.0.1,..."
+            )
+        hosts.append(Host(name=name, address=address, python=python))
+    if len({host.name for host in hosts}) < len(hosts):
+        raise InputError("a host is named twice", where="--hosts", remedy="name each host once")
+    return tuple(hosts)
+
+
+def script(name: str, asked: dict[str, Any], python: str) -> list[str]:
+    """The command that runs one of our scripts with its question.
+
+    Args:
+        name: ``on_host``, ``on_wire`` or ``on_group``.
+        asked: Its question, as JSON.
+        python: The interpreter on that host; empty: ``python3``.
+    """
+    source = resources.files(__package__).joinpath(f"{name}.py").read_text(encoding="utf-8")
+    return [python or "python3", "-c", source, json.dumps(asked)]
+
+
+def answer_of(host: Host, answer: Answer, what: str) -> Any:
+    """The JSON that a script wrote.
+
+    Raises:
+        ProbeError: It wrote none: it failed, or did not end in time.
+    """
+    lines = [line for line in answer.text.splitlines() if line.startswith("{")]
+    if lines:
+        try:
+            return json.loads(lines[-1])
+        except ValueError:
+            pass
+    said = [line.strip() for line in answer.errors.splitlines() if line.strip()]
+    reason = (
+        "did not answer in time" if answer.code is None else said[-1][:300] if said else f"ended with {answer.code}"
+    )
+    raise ProbeError(
+        f"{what}: {reason}",
+        where=host.name,
+        remedy="can commands be run there, and is its Python the right one (--python)?",
+    )

@@ -40,7 +40,9 @@ def decide(
         return
     if intent_file is None:
         raise InputError(
-            "INTENT.yaml is missing", where="decide", remedy="name an intent file, or `-` for standard input; see `spanwise decide --help`"
+            "INTENT.yaml is missing",
+            where="decide",
+            remedy="name an intent file, or `-` for standard input; see `spanwise decide --help`",
         )
     from pathlib import Path
 

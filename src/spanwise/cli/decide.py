@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def decide(
     intent_file: Annotated[
-        str | None, typer.Argument(metavar="INTENT.yaml", help="What is asked: model, hardware, workload.")
+        str | None, typer.Argument(metavar="INTENT.yaml", help="What is asked: model, hardware, workload; - is stdin.")
     ] = None,
     facts: Annotated[
         str | None, typer.Option("--facts", help="Facts that beat the catalogue (spanwise.facts/1).")
@@ -40,7 +40,9 @@ def decide(
         return
     if intent_file is None:
         raise InputError(
-            "INTENT.yaml is missing", where="decide", remedy="name an intent file, as in `spanwise decide --help`"
+            "INTENT.yaml is missing",
+            where="decide",
+            remedy="name an intent file, or `-` for standard input; see `spanwise decide --help`",
         )
     from pathlib import Path
 
@@ -58,10 +60,21 @@ def decide(
         tensor_parallel_size=tensor_parallel_size, pipeline_parallel_size=pipeline_parallel_size, replicas=replicas
     )
     verdict = judge(intent, model_facts(found.config, name=intent.model), book, pinned=pinned)
+    _note_prices(intent)
     if as_json:
         frame.print_json(verdict.as_json())
     else:
         frame.echo(show(intent, verdict, found.source))
+
+
+def _note_prices(intent: Intent) -> None:
+    gpu = intent.hardware.gpu
+    name = gpu if isinstance(gpu, str) else gpu.name
+    prices = intent.prices_per_gpu_hour
+    if prices and name not in prices:
+        frame.note(
+            f"prices_per_gpu_hour prices {', '.join(prices)[:200]}, not {name} (hardware.gpu): its cost is not shown"
+        )
 
 
 # Times from here on are shown in seconds.

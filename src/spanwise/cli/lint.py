@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -12,6 +10,7 @@ import typer
 from spanwise import __version__
 from spanwise.cli import frame
 from spanwise.errors import InputError
+from spanwise.reading import read_file
 
 FailOn = Literal["error", "warning", "info"]
 
@@ -85,22 +84,11 @@ def _plural(name: str, count: int) -> str:
 
 
 def _read(file: str) -> bytes:
-    """The bytes of ``file``, at most one more than lint accepts.
+    """The bytes of ``file``.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read, or is larger than lint accepts.
     """
     from spanwise.render.lint.documents import MAX_BYTES
 
-    if file == "-":
-        if sys.stdin is None:
-            raise InputError("standard input is closed", where="-", remedy="name a file, or pipe one in")
-        return sys.stdin.buffer.read(MAX_BYTES + 1)
-    try:
-        if Path(file).is_dir():
-            raise InputError("this is a directory", where=file, remedy="name the files in it, for example DIR/*.yaml")
-        with Path(file).open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot be read: {reason}", where=file, remedy="check the path") from None
+    return read_file(file, most_bytes=MAX_BYTES, what="a manifest or command", error=InputError)

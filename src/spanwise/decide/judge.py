@@ -18,6 +18,7 @@ from spanwise.decide.other_hardware import feasible_by
 from spanwise.decide.over_nodes import crosses
 from spanwise.decide.pareto import points
 from spanwise.decide.question import Candidate, Question, context_length
+from spanwise.decide.spares import too_many_spares
 from spanwise.decide.types import (
     Chosen,
     PinnedLayout,
@@ -29,6 +30,7 @@ from spanwise.decide.words import gib, name_of, shortfall
 from spanwise.decide.worth import worth
 from spanwise.errors import FactsError, IntentError, LayoutError, ModelError
 from spanwise.estimate.layout import Layout, check_layout, needs_whole_experts
+from spanwise.facts import catalogue
 from spanwise.facts.book import FactBook
 from spanwise.facts.dtypes import WeightFormat, weight_format
 
@@ -97,6 +99,7 @@ def ask(intent: Intent, model: ModelFacts, facts: FactBook) -> Question:
             where="hardware.gpu.interconnect",
             remedy="name it, for example `interconnect: pcie-4` or `nvlink-4`",
         )
+    _check_prices(intent, gpu.name, facts)
     return Question(
         model=model,
         weights=served_format(intent.dtype, model),
@@ -114,6 +117,23 @@ def ask(intent: Intent, model: ModelFacts, facts: FactBook) -> Question:
         today=intent.today,
         prices=intent.prices_per_gpu_hour or {},
     )
+
+
+def _check_prices(intent: Intent, gpu: str, facts: FactBook) -> None:
+    """Refuse a price of what nobody knows: it would silently price nothing.
+
+    Raises:
+        IntentError: The GPU that it names is neither the intent's, nor today's, nor of the catalogue or the facts file.
+    """
+    known = {gpu, *catalogue.gpus(), *(fact.name.rpartition(".")[0] for fact in facts.overrides)}
+    known |= set() if intent.today is None else {intent.today.gpu}
+    odd = [name for name in intent.prices_per_gpu_hour or {} if name not in known]
+    if odd:
+        raise IntentError(
+            f"prices {odd[0][:80]!r}, a GPU that nothing here names",
+            where="prices_per_gpu_hour",
+            remedy=f"price {gpu} (hardware.gpu), today.gpu, or a GPU of the catalogue",
+        )
 
 
 def served_format(asked: str | None, model: ModelFacts) -> WeightFormat:
@@ -255,8 +275,20 @@ def _infeasible(judge: Judge, book: FactBook) -> Verdict:
 
     question = judge.question
     near = closest(judge)
-    # What is near is judged with one replica: where that holds the model, it is the spares that leave none.
-    short = shortfall(judge, near if near.service is None else replace(near, service=None, tier=3))
+    spares = None if question.spares == 0 else too_many_spares(judge)
+    if spares is not None:
+        # The hardware holds the model: nothing else is missing, and no other hardware is looked for.
+        reason, near = spares
+        return Verdict(
+            verdict="infeasible",
+            justified=False,
+            reasons=(reason,),
+            chosen=None,
+            memory=budget(judge, near),
+            predicted=None,
+            facts=used_facts(question),
+        )
+    short = shortfall(judge, near)
     reasons = [] if short is None else [short]
     reasons.append(
         Reason(

@@ -92,7 +92,7 @@ def test_bad_input_as_json() -> None:
 def test_files_that_are_none(tmp_path: Path) -> None:
     assert "directory" in refused("lint", tmp_path)
     assert "cannot be read" in refused("lint", tmp_path / "absent.yaml")
-    assert "bytes, more than" in refused("lint", "/dev/zero")
+    assert "is larger than 16 MiB" in refused("lint", "/dev/zero")
     assert "fail-on" in refused("lint", "-", "--fail-on", "never")
 
 

@@ -114,6 +114,21 @@ def test_ray_serve_llm_contract() -> None:
     assert callable(make_fastapi_ingress)
 
 
+def test_serve_client_contract() -> None:
+    from ray.serve import schema
+    from ray.serve._private.client import ServeControllerClient
+    from ray.serve.context import _get_global_client
+
+    assert "raise_if_no_controller_running" in inspect.signature(_get_global_client).parameters
+    assert {"config", "_blocking"} <= set(inspect.signature(ServeControllerClient.deploy_apps).parameters)
+    assert "get_serve_instance_details" in inspect.getsource(ServeControllerClient.get_serve_details)
+    assert "deployed_app_config" in schema.ApplicationDetails.model_fields
+    assert {"applications"} <= set(schema.ServeDeploySchema.model_fields)
+    from ray._private import utils
+
+    assert "Version mismatch" in inspect.getsource(utils.check_version_info), "serve/driver.py reads it"
+
+
 def test_shared_memory_adds_right_and_the_same_for_two_ranks_only() -> None:
     """The measurement behind RIGHT_GROUP_SIZES, on this machine; skips where the engine's kernels have no such path."""
     two, three = _sums(2), _sums(3)

@@ -9,6 +9,7 @@ import typer
 from spanwise.cli import frame
 from spanwise.cli.frame import JsonFlag
 from spanwise.cli.helptext import PlainCommand
+from spanwise.cli.lab_run import run
 
 if TYPE_CHECKING:
     from spanwise.lab.spec import LabState
@@ -128,6 +129,9 @@ def rate(
     require_linux()
     bits = None if rate == "unlimited" else parse_rate(rate, key="RATE")
     _show(change_rate(_the_lab(), bits), as_json)
+
+
+app.command("run", cls=PlainCommand, short_help="A manifest on emulated hosts, asked and taken down.")(run)
 
 
 @app.command(

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "estimate": ("spanwise.cli.estimate", "estimate", "The bare model's answer for single points."),
     "render": ("spanwise.cli.render", "render", "Plans as files for vLLM, Ray Serve or KubeRay."),
     "lint": ("spanwise.cli.lint", "lint", "Findings on manifests and commands."),
+    "adopt": ("spanwise.cli.adopt", "adopt", "What runs, as an intent and a plan."),
     "up": ("spanwise.cli.serve", "up", "Run a plan on the lab or on a Ray cluster."),
     "status": ("spanwise.cli.serve", "status", "What runs: gangs, ranks, endpoint."),
     "down": ("spanwise.cli.serve", "down", "Stop what `up` started."),

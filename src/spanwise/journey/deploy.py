@@ -25,7 +25,7 @@ from spanwise.plan.types import Plan
 
 JOIN_TIMEOUT_S = 60
 # Events that answer a request; all others are told as they come.
-_ANSWERS = ("ready", "status", "removed", "failed")
+_ANSWERS = ("ready", "status", "removed", "described", "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ def drive(target: Target, request: dict[str, Any], on_event: Callable[[dict[str,
 
     Args:
         target: Where it runs.
-        request: ``{"do": "deploy" | "status" | "remove", ...}`` (serve/driver.py).
+        request: ``{"do": "deploy" | "apply" | "status" | "remove" | "describe", ...}`` (serve/driver.py).
         on_event: Called for every event but the answer, when it comes.
 
     Returns:
@@ -225,3 +225,39 @@ def remove(target: Target) -> bool:
         ClusterError: Ray did not answer.
     """
     return bool(drive(target, {"do": "remove"}, lambda _: None)["removed"])
+
+
+def apply_config(target: Target, config: dict[str, Any], progress: Progress) -> list[dict[str, Any]]:
+    """Apply a Serve config file, as KubeRay does, and wait until everything of it runs.
+
+    Args:
+        target: Where; nothing else is served there.
+        config: The config; whoever calls has made it of known parts.
+        progress: Takes one line per step.
+
+    Returns:
+        Replicas with bundles of their own: application, deployment, hosts (one per bundle).
+
+    Raises:
+        ManifestError: Ray's schema refuses the config.
+        EngineError: An engine did not start.
+        ClusterError: Ray did not answer, or found no room.
+    """
+    request = {
+        "do": "apply",
+        "config": config,
+        "http_host": target.lab.hosts[0].address if target.lab else "127.0.0.1",
+        "http_port": SERVE_PORT,
+    }
+    replicas: list[dict[str, Any]] = drive(target, request, Told(progress, logs="`spanwise lab logs HOST`"))["replicas"]
+    return replicas
+
+
+def describe(target: Target) -> dict[str, Any]:
+    """What a cluster is and serves: ``ray_version``, ``nodes``, ``applications``; changes nothing.
+
+    Raises:
+        InputError: It runs another version of Ray.
+        ClusterError: It did not answer.
+    """
+    return drive(target, {"do": "describe"}, lambda _: None)

@@ -17,6 +17,8 @@ from spanwise.lab import bring
 from spanwise.lab import state as lab_state
 from spanwise.lab.spec import LabSpec
 from spanwise.lab.wiring import MAX_GPUS, MAX_HOSTS
+from spanwise.plan.arguments import check_arguments
+from spanwise.plan.environment import check_environment
 from spanwise.plan.load import load_plan
 from spanwise.plan.make import config_sha256, plan
 from spanwise.plan.types import Plan
@@ -37,6 +39,9 @@ def load(files: list[Path], *, ray_address: str | None) -> list[Plan]:
         ModelError: A checkpoint is damaged.
     """
     plans = [_one(file) for file in files]
+    for file, found in zip(files, plans, strict=True):
+        check_environment([found], str(file))
+        check_arguments([found], str(file))
     if ray_address is None:
         _check_lab(plans)
     names: dict[str, Path] = {}

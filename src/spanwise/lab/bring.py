@@ -57,15 +57,19 @@ def _keeper_plan(spec: LabSpec, isolation: wiring.Isolation, listener: socket.so
     hosts = []
     for index, (name, address) in enumerate(peers.items()):
         domain = wiring.domain_of(index, spec.hosts, spec.domains)
+        shape = spec.shape(index)
         hosts.append(
             {
                 "name": name,
                 "address": address,
                 "head_address": head,
                 "gateway": wiring.BRIDGE_ADDRESS,
-                "gpus": spec.gpus_per_host,
+                "gpus": shape.gpus,
+                "cpus": shape.cpus,
+                "resources": shape.resources,
+                "group": shape.group,
                 "domain": domain,
-                "labels": {wiring.HOST_LABEL: name, wiring.DOMAIN_LABEL: domain},
+                "labels": labels(spec, index, name, domain),
                 "shm_bytes": spec.shm_bytes,
                 "peers": peers,
                 "tbf": wiring.shaping(spec.rate_bit_per_s),
@@ -81,6 +85,12 @@ def _keeper_plan(spec: LabSpec, isolation: wiring.Isolation, listener: socket.so
         "state_file": str(state_file.state_path()),
         "token": uuid.uuid4().hex,
     }
+
+
+def labels(spec: LabSpec, index: int, name: str, domain: str) -> dict[str, str]:
+    """Ray labels of a host: the lab's names, or those that a manifest gives its group (KubeRay gives no others)."""
+    own = spec.shapes[index].labels if spec.shapes else {wiring.HOST_LABEL: name}
+    return {wiring.DOMAIN_LABEL: domain, **own, wiring.LAB_LABEL: name}
 
 
 def _pass_on(stdout: IO[str], lines: queue.Queue[str]) -> None:
@@ -235,6 +245,7 @@ def _up(spec: LabSpec, *, port: int, wanted: wiring.Isolation | None, progress: 
                     address=h["address"],
                     domain=h["domain"],
                     gpus=h["gpus"],
+                    group=h["group"],
                     init_pid=pids.get(h["name"], process.pid),
                     init_started=start_ticks(pids.get(h["name"], process.pid)) or 0,
                 )

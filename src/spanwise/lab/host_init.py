@@ -65,6 +65,8 @@ def start_ray(spec: dict[str, object]) -> None:
         address=str(spec["address"]),
         head_address=str(spec["head_address"]),
         gpus=int(str(spec["gpus"])),
+        cpus=float(str(spec["cpus"])),
+        resources=dict(spec["resources"]),  # type: ignore[call-overload]
         labels=dict(spec["labels"]),  # type: ignore[call-overload]
         temp_dir=f"{HOST_DIR}/ray",
         block=False,

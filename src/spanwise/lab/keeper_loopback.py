@@ -69,6 +69,8 @@ def _start(host: dict[str, Any]) -> subprocess.Popen[bytes]:
         address=host["address"],
         head_address=host["head_address"],
         gpus=host["gpus"],
+        cpus=host["cpus"],
+        resources=host["resources"],
         labels=host["labels"],
         # Worker nodes take the head's session directory: on one machine Ray allows only one.
         temp_dir=str(_directory("host-1") / "ray"),

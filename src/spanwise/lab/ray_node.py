@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -62,9 +63,17 @@ def ray_executable() -> str:
 
 
 def ray_start_command(
-    *, address: str, head_address: str, gpus: int, labels: dict[str, str], temp_dir: str, block: bool
+    *,
+    address: str,
+    head_address: str,
+    gpus: int,
+    cpus: float,
+    labels: dict[str, str],
+    resources: dict[str, float],
+    temp_dir: str,
+    block: bool,
 ) -> list[str]:
-    """`ray start` for a head (``address == head_address``) or a worker node."""
+    """`ray start` for a head (``address == head_address``) or a worker node; CPUs are logical."""
     head = address == head_address
     command = [ray_executable(), "start", f"--node-ip-address={address}"]
     command += (
@@ -74,7 +83,8 @@ def ray_start_command(
     )
     command += [
         f"--num-gpus={gpus}",
-        "--num-cpus=8",  # logical: placement follows GPUs and labels, never a core count that the hosts share
+        f"--num-cpus={int(cpus)}",
+        *([f"--resources={json.dumps(resources)}"] if resources else []),
         f"--object-store-memory={OBJECT_STORE_BYTES}",
         "--labels=" + ",".join(f"{key}={value}" for key, value in labels.items()),
         "--disable-usage-stats",

@@ -5,17 +5,29 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spanwise.errors import InputError
 from spanwise.lab.processes import start_ticks
-from spanwise.lab.wiring import MAX_HOSTS, Isolation
+from spanwise.lab.wiring import LOGICAL_CPUS, MAX_GPUS, MAX_HOSTS, Isolation
 
 # A CPU rank needs about a megabyte of shared memory per message queue slot, Ray an object store: measured with vLLM 0.32
 # and Ray 2.60, a gang of two ranks touches less than 200 MiB. Below this an engine start dies with a bus error.
 MIN_SHM_BYTES = 192 * 2**20
+
+
+class HostShape(BaseModel):
+    """One host that differs from its neighbours: what Ray counts on it. Used where a manifest's groups are emulated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    group: str = Field(description="The group of the manifest that it belongs to.")
+    gpus: int = Field(ge=0, le=MAX_GPUS)
+    cpus: float = Field(default=LOGICAL_CPUS, ge=0)
+    resources: dict[str, float] = Field(default_factory=dict, description="Custom resources of Ray.")
+    labels: dict[str, str] = Field(default_factory=dict, description="Ray labels beside the lab's own.")
 
 
 class LabSpec(BaseModel):
@@ -35,9 +47,21 @@ class LabSpec(BaseModel):
     shm_bytes: int = Field(default=2 * 2**30, gt=0, description="Size of each host's /dev/shm.")
     domains: int = Field(default=1, ge=1, description="Hosts are dealt to this many failure domains, in order.")
     ray: bool = True
-    made_by: Literal["lab", "up", "demo"] = Field(
+    made_by: Literal["lab", "up", "demo", "run"] = Field(
         default="lab", description="Which command brought it up; `down` takes away what `up` made."
     )
+
+    shapes: tuple[HostShape, ...] = Field(default=(), description="Per host; empty: all have gpus_per_host GPUs.")
+
+    @model_validator(mode="after")
+    def _one_shape_per_host(self) -> Self:
+        if self.shapes and len(self.shapes) != self.hosts:
+            raise ValueError(f"{len(self.shapes)} shapes for {self.hosts} hosts")
+        return self
+
+    def shape(self, index: int) -> HostShape:
+        """What Ray counts on the host number ``index`` (from 0)."""
+        return self.shapes[index] if self.shapes else HostShape(group="", gpus=self.gpus_per_host)
 
 
 class HostState(BaseModel):
@@ -47,6 +71,9 @@ class HostState(BaseModel):
     address: str
     domain: str
     gpus: int = Field(ge=0)
+    group: str = Field(
+        default="", description="Group of the manifest that the host stands for; empty outside `lab run`."
+    )
     init_pid: int = Field(gt=0, description="Pid of the host's first process, as the machine sees it.")
     init_started: int = Field(description="Its kernel start time (clock ticks): tells a reused pid apart.")
 

@@ -11,6 +11,8 @@ SUBNET = "10.77.0"
 BRIDGE_ADDRESS = f"{SUBNET}.254"
 MAX_HOSTS = 16
 MAX_GPUS = 64
+# Logical: placement follows GPUs, labels and custom resources, never a core count that the hosts share.
+LOGICAL_CPUS = 8.0
 # More than the largest receive window of a Linux socket (net.ipv4.tcp_rmem: 6 MiB).
 QUEUE_BYTES = 16 << 20
 # An Ethernet frame of 1500 bytes, with what tc counts on top.
@@ -19,6 +21,8 @@ RAY_PORT = 6379
 SERVE_PORT = 8000
 HOST_LABEL = "spanwise.io/host"
 DOMAIN_LABEL = "spanwise.io/domain"
+# The lab's own name of a host, also where a manifest decides what the host is called.
+LAB_LABEL = "spanwise.io/lab-host"
 
 
 def host_name(index: int) -> str:

@@ -81,7 +81,7 @@ def plan(
         )
     hosts = host_names(intent.hardware)
     gpus_per_host = intent.hardware.gpus_per_node
-    gangs = _gangs(_slug(name), chosen, hosts, gpus_per_host)
+    gangs = _gangs(slug(name), chosen, hosts, gpus_per_host)
     used = tuple(host for host in hosts if any(host in gang.hosts for gang in gangs))
     gpu = intent.hardware.gpu if isinstance(intent.hardware.gpu, str) else intent.hardware.gpu.name
     spans = any(len(gang.hosts) > 1 for gang in gangs)
@@ -89,7 +89,7 @@ def plan(
     stated = _environment(interface, spans=spans, lab=_is_lab(gpu))
     probed = tuple(item for item in network if spans and item.name not in {setting.name for setting in stated})
     return Plan(
-        name=_slug(name),
+        name=slug(name),
         spanwise_version=__version__,
         intent=intent.as_json(),
         verdict=verdict.verdict,
@@ -291,11 +291,11 @@ def _own_name(source: str, asked: str) -> str:
     return asked if "/" in asked and not asked.startswith(("/", ".")) else source
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     """``meta-llama/Meta-Llama-3-70B`` as ``meta-llama-3-70b``: fit for file names, labels and Kubernetes."""
-    slug = re.sub(r"[^a-z0-9]+", "-", name.rsplit("/", 1)[-1].lower()).strip("-")
-    if not slug or not slug[0].isalpha():
-        slug = f"m-{slug}".rstrip("-")
-    if len(slug) <= 40:
-        return slug
-    return f"{slug[:33].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    text = re.sub(r"[^a-z0-9]+", "-", name.rsplit("/", 1)[-1].lower()).strip("-")
+    if not text or not text[0].isalpha():
+        text = f"m-{text}".rstrip("-")
+    if len(text) <= 40:
+        return text
+    return f"{text[:33].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"

@@ -32,7 +32,7 @@ _IN_A_GRAPH = 20
 
 
 def _graphed(step, device):
-    """``step`` several times as one CUDA graph, as the engine's decode runs it, and how often; itself where there is no GPU or the capture is refused."""
+    """``step`` several times as one CUDA graph, as the engine's decode runs it, and how often; itself once without GPU or capture."""
     if device != "cuda":
         return step, 1
     import torch

@@ -9,12 +9,13 @@ from ray.llm._internal.serve.core.configs.openai_api_models import to_model_meta
 from ray.llm._internal.serve.core.ingress.ingress import make_fastapi_ingress
 from ray.serve.llm import LLMConfig, build_llm_deployment
 
+from spanwise.errors import StalePlanError
 from spanwise.plan.load import parse_plan
 from spanwise.plan.types import GangPlan, Plan
 from spanwise.serve.compat import BUNDLE_INDICES_VARIABLE
 from spanwise.serve.door import Door
 from spanwise.serve.gang import DESCRIPTION_KEY, PIN_KEY, GangServer
-from spanwise.serve.inventory import check_gpus, host_selectors
+from spanwise.serve.inventory import HOST_LABEL, check_gpus, host_selectors, selectors_by_room
 
 # Arguments that Ray Serve LLM sets itself from its own fields.
 _SERVE_OWNED = ("model", "served_model_name", "distributed_executor_backend")
@@ -64,6 +65,9 @@ def gang_config(plan: Plan, gang: GangPlan, selectors: dict[str, dict[str, str]]
 def build_app(arguments: dict[str, Any]) -> Any:
     """Entry point for Serve config files (``import_path: spanwise.serve.application:build_app``).
 
+    Hosts are found by the names in the plans. Where nobody gave the cluster's hosts names (Kubernetes names pods itself) and those of the
+    plans are not there, they are found by room: each host of a plan becomes a node that has the GPUs for it.
+
     Args:
         arguments: ``{"plans": [plan documents]}``, as `spanwise render --runtime spanwise` writes them.
 
@@ -75,19 +79,23 @@ def build_app(arguments: dict[str, Any]) -> Any:
 
     plans = [parse_plan(document, where=f"plans[{index}]") for index, document in enumerate(arguments["plans"])]
     nodes = ray.nodes()
-    check_gpus(nodes, plans)
-    return build_application(
-        plans, host_selectors(nodes, {rank.host for plan in plans for gang in plan.gangs for rank in gang.ranks})
-    )
+    try:
+        check_gpus(nodes, plans)
+        named = host_selectors(nodes, {rank.host for plan in plans for gang in plan.gangs for rank in gang.ranks})
+    except StalePlanError:
+        if any(HOST_LABEL in (node.get("Labels") or {}) for node in nodes if node["Alive"]):
+            raise
+        return build_application(plans, selectors_by_room(nodes, plans))
+    return build_application(plans, [named] * len(plans))
 
 
-def build_application(plans: list[Plan], selectors: dict[str, dict[str, str]]) -> Any:
-    """One Serve application that serves all plans behind one door."""
+def build_application(plans: list[Plan], selectors: list[dict[str, dict[str, str]]]) -> Any:
+    """One Serve application that serves all plans behind one door; ``selectors`` has one table of hosts per plan."""
     gangs: dict[str, list[Any]] = {}
     cards: dict[str, Any] = {}
-    for plan in plans:
+    for plan, hosts in zip(plans, selectors, strict=True):
         name = plan.model.served_name
-        configs = [gang_config(plan, gang, selectors) for gang in plan.gangs]
+        configs = [gang_config(plan, gang, hosts) for gang in plan.gangs]
         cards[name] = to_model_metadata(name, configs[0])
         gangs[name] = [
             build_llm_deployment(config, name_prefix="gang-", deployment_cls=GangServer) for config in configs

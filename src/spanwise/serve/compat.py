@@ -16,12 +16,14 @@ VLLMEngine                                     ``_prepare_engine_config``, ``_en
 CallbackBase                                   ``on_before_node_init`` may set ``ctx.run_init_node``
 OpenAiIngress                                  ``_get_configured_serve_handle`` maps a model to a deployment handle
 to_model_metadata, make_fastapi_ingress        the ingress's model cards and routes
+_get_global_client                             Serve's client: ``deploy_apps`` takes a config file, ``get_serve_details`` reads it
 =============================================  =========================================================================
 """
 
 from __future__ import annotations
 
 from importlib import metadata
+from typing import Any
 
 from spanwise.errors import EngineError
 
@@ -82,3 +84,10 @@ def require_engine() -> None:
                 where="serving",
                 remedy="install the tested version; docs/versions.md holds the matrix",
             )
+
+
+def serve_client(*, required: bool = True) -> Any:
+    """Serve's own client of the running controller, which takes config files; None where Serve does not run and is not required."""
+    from ray.serve.context import _get_global_client
+
+    return _get_global_client(raise_if_no_controller_running=required)

@@ -1,7 +1,7 @@
 """The driver that runs plans on a Ray cluster. Runs on one of its hosts; speaks JSON lines with whoever started it.
 
 Input, one JSON document on standard input: ``{"do": "deploy", "plans": [...], "http_host": "...", "http_port": 8000}``,
-``{"do": "status"}`` or ``{"do": "remove"}``.
+``{"do": "status"}``, ``{"do": "remove"}``, ``{"do": "apply", "config": {...}, ...}`` (a Serve config) or ``{"do": "describe"}``.
 Output: one JSON object per line, ``{"event": ..., ...}``; the last one answers the request, or is ``failed`` with a kind (the
 name of an error class), what and remedy.
 """
@@ -11,18 +11,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 import time
 from typing import Any
 
-from spanwise.errors import ClusterError, EngineError, MisplacedGang, SpanwiseError
+from spanwise.errors import ClusterError, InputError, MisplacedGang, SpanwiseError
+from spanwise.serve.follow import await_running
 from spanwise.serve.inventory import check_gpus, host_selectors, hosts_by_node
 
 APPLICATION = "spanwise"
 GANG_PREFIX = "gang-"
-START_TIMEOUT_S = 600
-HEARTBEAT_S = 20
 
 
 def say(event: str, **fields: Any) -> None:
@@ -32,43 +32,6 @@ def say(event: str, **fields: Any) -> None:
 
 
 _STDOUT = sys.stdout
-
-
-def await_running(serve: Any, started: float) -> None:
-    """Follow the application until every deployment is healthy.
-
-    Raises:
-        EngineError: A deployment failed, or nothing happened for too long.
-    """
-    told: dict[str, str] = {}
-    heard = time.time()
-    while True:
-        application = serve.status().applications.get(APPLICATION)
-        if application is not None:
-            for name, deployment in application.deployments.items():
-                state = str(deployment.status.value)
-                if told.get(name) != state:
-                    told[name] = state
-                    say("deployment", name=name, state=state, after_s=round(time.time() - started, 1))
-                if state == "DEPLOY_FAILED" or "failed to start" in (deployment.message or ""):
-                    raise EngineError(reason_of(deployment.message), remedy="see the gang's log on its host")
-            if str(application.status.value) == "RUNNING":
-                return
-            if str(application.status.value) == "DEPLOY_FAILED":
-                raise EngineError(reason_of(application.message), remedy="see the gang's log on its host")
-        if time.time() - heard > HEARTBEAT_S:
-            heard = time.time()
-            say("waiting", after_s=round(heard - started))
-        if time.time() - started > START_TIMEOUT_S:
-            raise EngineError(f"the gangs were not ready within {START_TIMEOUT_S} s", remedy="see `spanwise status`")
-        time.sleep(0.5)
-
-
-def reason_of(message: str | None) -> str:
-    """The last exception line of a Serve failure message: its cause, without the tracebacks around it."""
-    lines = [line.strip() for line in (message or "").splitlines() if line.strip()]
-    errors = [line for line in lines if "Error" in line.split(":")[0] or line.startswith("RuntimeError")]
-    return (errors[-1] if errors else lines[-1] if lines else "no reason given")[:600]
 
 
 def gang_ranks(serve: Any, host_of: dict[str, str], name: str) -> list[dict[str, Any]]:
@@ -103,11 +66,16 @@ def placement(serve: Any, nodes: list[dict[str, Any]], plans: list[Any]) -> list
     return gangs
 
 
+# Ray's own check of a driver against its cluster, done before anything else (ray/_private/utils.py, check_version_info).
+_FOREIGN = re.compile(r"Version mismatch.*?Ray: (\S+)", re.DOTALL)
+
+
 def connect(request: dict[str, Any]) -> Any:
     """Join the cluster as a driver.
 
     Raises:
         ClusterError: No Ray cluster answers.
+        InputError: The cluster runs another version of Ray.
     """
     import ray
 
@@ -117,6 +85,11 @@ def connect(request: dict[str, Any]) -> Any:
             address=request.get("ray_address", "auto"), log_to_driver=False, logging_level="ERROR", namespace="serve"
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
+        if foreign := _FOREIGN.search(str(error)):
+            raise InputError(
+                f"the cluster runs Ray {foreign[1]}, this spanwise runs with {ray.__version__}; nothing was changed there",
+                remedy="docs/versions.md holds the tested versions; use an environment with the cluster's Ray, or move the cluster",
+            ) from error
         raise ClusterError(
             f"no Ray cluster answers: {error}"[:400], remedy="check the address; `ray status` must work"
         ) from error
@@ -153,12 +126,14 @@ def deploy(request: dict[str, Any]) -> None:
 
     serve.start(http_options={"host": request["http_host"], "port": request["http_port"], "location": "HeadOnly"})
     # What the application is made of travels with it: `status` on any later day needs no file of ours.
-    target = serve.RunTarget(target=build_application(plans, selectors), name=APPLICATION, route_prefix="/")
+    target = serve.RunTarget(
+        target=build_application(plans, [selectors] * len(plans)), name=APPLICATION, route_prefix="/"
+    )
     say("submitting")
     serve.run_many([target], wait_for_applications_running=False)  # we follow the start ourselves, to say what happens
     say("submitted", after_s=round(time.time() - started, 1))
     try:
-        await_running(serve, started)
+        await_running(serve, say, started, [APPLICATION])
         gangs = placement(serve, nodes, plans)
     except SpanwiseError:
         serve.delete(APPLICATION)
@@ -232,6 +207,25 @@ def remove(request: dict[str, Any]) -> None:
     say("removed", removed=there)
 
 
+def apply(request: dict[str, Any]) -> None:
+    """Apply a Serve config file and report where its replicas stand."""
+    ray = connect(request)
+    from spanwise.serve.config import apply_config
+
+    say("ready", replicas=apply_config(ray, request, say))
+
+
+def describe(request: dict[str, Any]) -> None:
+    """What the cluster is and serves; changes nothing."""
+    ray = connect(request)
+    from spanwise.serve.config import describe as described
+
+    say("described", **described(ray))
+
+
+_REQUESTS = {"deploy": deploy, "status": status, "remove": remove, "apply": apply, "describe": describe}
+
+
 def _leave_with_parent(parent: int) -> None:
     """End this process when the command that started it is gone (killed without a chance to end us)."""
     while os.getppid() == parent:
@@ -247,7 +241,7 @@ def main() -> None:
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         request = json.loads(sys.stdin.read())
-        {"deploy": deploy, "status": status, "remove": remove}[request["do"]](request)
+        _REQUESTS[request["do"]](request)
     except SpanwiseError as failure:
         say("failed", kind=type(failure).__name__, what=failure.what, remedy=failure.remedy)
         sys.exit(1)

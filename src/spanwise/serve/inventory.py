@@ -64,3 +64,57 @@ def check_gpus(nodes: list[dict[str, Any]], plans: list[Any]) -> None:
                 f"{host} has {have.get(host, 0)} GPUs and {count} ranks are planned there, by {', '.join(dict.fromkeys(by[host]))}",
                 remedy="plan again for the GPUs that are there, or stop a model",
             )
+
+
+# How `render` calls the custom resource that only the worker groups of one plan have.
+PIN_PREFIX = "spanwise-"
+
+
+def selectors_by_room(nodes: list[dict[str, Any]], plans: list[Any]) -> list[dict[str, dict[str, str]]]:
+    """How the hosts of each plan are found in a cluster that does not know them by name: each becomes a node with room for it.
+
+    A plan whose pin (the custom resource that `render` gives to its worker groups) exists takes only nodes that have it, another plan
+    only nodes that have no pin. The smallest node that fits is taken, in the order of addresses, and no node twice by one plan.
+
+    Args:
+        nodes: ``ray.nodes()``.
+        plans: Plans that are served together.
+
+    Returns:
+        Per plan: label selector by host name.
+
+    Raises:
+        StalePlanError: A host of a plan finds no node.
+    """
+    alive = sorted((node for node in nodes if node["Alive"]), key=lambda node: by_address(node["NodeManagerAddress"]))
+    free = {node["NodeID"]: int(node["Resources"].get("GPU", 0)) for node in alive}
+    pins = {node["NodeID"]: {name for name in node["Resources"] if name.startswith(PIN_PREFIX)} for node in alive}
+    every_pin = set().union(*pins.values()) if pins else set()
+    found = []
+    for plan in plans:
+        pin = f"{PIN_PREFIX}{plan.name}"
+        mine = [node for node, own in pins.items() if (pin in own if pin in every_pin else not own)]
+        needed: dict[str, int] = {}
+        for gang in plan.gangs:
+            for rank in gang.ranks:
+                needed[rank.host] = needed.get(rank.host, 0) + 1
+        taken: dict[str, dict[str, str]] = {}
+        for host, count in needed.items():
+            fitting = [node for node in mine if free[node] >= count]
+            if not fitting:
+                raise StalePlanError(
+                    f"{plan.name} needs a host with {count} free GPUs for {host}, and the cluster has"
+                    f" {', '.join(f'{free[node]}' for node in mine) or 'none'} on the hosts that are left for it",
+                    remedy="plan again for this cluster, or give its worker group more hosts",
+                )
+            best = min(fitting, key=lambda node: free[node])
+            free[best] -= count
+            mine.remove(best)
+            taken[host] = {"ray.io/node-id": best}
+        found.append(taken)
+    return found
+
+
+def by_address(address: str) -> tuple[int, ...]:
+    """10.0.0.9 before 10.0.0.10."""
+    return tuple(int(part) if part.isdigit() else 0 for part in address.split("."))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spanwise.errors import EngineError, Interrupted
+from spanwise.errors import EngineError, Interrupted, PlanError
 from spanwise.journey import up
+from spanwise.plan.types import Setting
+from tests.unit.plans import document, make_plan
 
 
 class _Leash:
@@ -32,3 +36,23 @@ def test_what_up_brought_up_goes_with_it(
     assert taken_down == ["lab"]
     if shown is Interrupted:
         assert "interrupted; the lab that was brought up for these plans was taken down again" in str(stopped.value)
+
+
+@pytest.mark.parametrize("address", [None, "auto"])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"environment": (Setting(name="LD_PRELOAD", value="s3cr3t", reason="r", source="s"),)}, "LD_PRELOAD"),
+        ({"environment": (Setting(name="PYTHONPATH", value="s3cr3t", reason="r", source="s"),)}, "PYTHONPATH"),
+        ({"worker_extension_cls": "evil.Mixin"}, "worker_extension_cls"),
+    ],
+)
+def test_a_plan_that_loads_something_is_refused_before_anything_else(
+    tmp_path: Path, address: str | None, changes: dict[str, Any], named: str
+) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(document(make_plan(**changes))))
+    with pytest.raises(PlanError, match=named) as refused:
+        up.load([path], ray_address=address)
+    assert str(path) in str(refused.value)
+    assert "s3cr3t" not in str(refused.value)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spanwise.serve.driver import reason_of, state_word
+from spanwise.serve.driver import state_word
+from spanwise.serve.follow import reason_of
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def lint(
     Example: spanwise lint rayservice.yaml --fail-on warning
     """
     frame.wants_json(as_json)
-    from spanwise.render.lint import Finding, Options, from_crd, in_order
+    from spanwise.render.lint import Finding, Options, from_crd, in_order, kinds_of
     from spanwise.render.lint import lint as judge
     from spanwise.render.lint.documents import read_text
 
@@ -45,9 +45,13 @@ def lint(
             "standard input cannot be both the CRD and a file to check", where="--crd", remedy="name one of them"
         )
     fields = None if crd is None else from_crd(read_text(_read(crd), crd), crd)
+    contents = {file: _read(file) for file in dict.fromkeys(files)}
+    # A protection may stand in a file of its own: what is given together is judged together.
+    kinds = frozenset[str]().union(*(kinds_of(data, file) for file, data in contents.items()))
+    options = Options(gpus_per_node=gpus_per_node, kinds_beside=kinds if len(contents) > 1 else frozenset())
     found: list[Finding] = []
-    for file in dict.fromkeys(files):
-        found += judge(_read(file), file, Options(gpus_per_node=gpus_per_node), fields)
+    for file, data in contents.items():
+        found += judge(data, file, options, fields)
     findings = in_order(found)
     failed = any(finding.at_least(fail_on) for finding in findings)
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("error", "warning", "info")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spanwise.decide.types import Reason
-from spanwise.decide.words import gpus, name_of
+from spanwise.decide.words import gpus, name_of, three
 from spanwise.facts import catalogue
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def worth(question: Question, best: Candidate, predicted: Predicted) -> Reason |
         if now is None or expected is None or low is None or high is None:
             continue
         values |= {f"{key}_today": now, key: expected}
-        said.append(f"{name} {now:g} ms today, {expected:.3g} ms predicted ({low:.3g} to {high:.3g})")
+        said.append(f"{name} {now:g} ms today, {three(expected)} ms predicted ({three(low)} to {three(high)})")
         better += high < now
         worse += low >= now
         if goal is not None:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spanwise.cli.decide import show
 from spanwise.decide.failure import at_least, spares_for
 from spanwise.errors import IntentError
-from tests.unit.decide.asking import LLAMA_8B, ask, codes
+from tests.unit.decide.asking import LLAMA_8B, an_intent, ask, codes
 
 
 @settings(max_examples=80, deadline=None)
@@ -51,6 +52,18 @@ def test_a_verdict_says_what_a_host_takes_with_it():
     split = ask("meta-llama/Llama-3.1-405B", per_node=8, nodes=2, fabric="ib-ndr-400g", rate=0.5).failure
     assert split.hosts_per_replica == 2
     assert split.replica_availability == pytest.approx(0.99**2)
+
+
+def test_spares_are_said_where_they_are_counted():
+    intent = an_intent(LLAMA_8B, gpu="L4-24GB", per_node=8, rate=7, spares=1)
+    verdict = ask(LLAMA_8B, gpu="L4-24GB", per_node=8, rate=7, spares=1)
+    failure, chosen = verdict.failure, verdict.chosen
+    assert failure.spares == verdict.as_json()["failure"]["spares"] == 1
+    assert failure.one_host_takes_replicas == chosen.replicas + 1
+    text = show(intent, verdict, "test")
+    assert f"= {chosen.gpus} GPUs in bfloat16, plus 1 spare replica ({chosen.world_size} GPUs)" in text
+    assert f"one host takes {chosen.replicas + 1} replicas with it, 1 spare counted, 100% of the capacity" in text
+    assert "spare" not in show(an_intent(rate=4), ask(rate=4), "test")
 
 
 TODAY = {"gpu": "H100-80GB-SXM", "gpus": 1}

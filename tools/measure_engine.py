@@ -25,7 +25,7 @@ from typing import Any
 MAX_MODEL_LEN, BATCHED_TOKENS, UTILIZATION = 9216, 8192, 0.9
 WINDOWS, WINDOW_TOKENS, PREFILL_REPEATS = 3, 64, 5
 CONDITIONS = (
-    "vLLM on one GPU, tensor_parallel_size 1, dummy weights, CUDA graphs on, prefix caching off, "
+    "vLLM, dummy weights, CUDA graphs on, prefix caching off, "
     f"max_model_len {MAX_MODEL_LEN}, gpu_memory_utilization {UTILIZATION}, max_num_batched_tokens {BATCHED_TOKENS}; greedy, "
     f"ignore_eos; the engine core in a process of its own. Decode: median over {WINDOWS} windows of {WINDOW_TOKENS} tokens. "
     f"Prefill: median of {PREFILL_REPEATS}, end to end in the process."
@@ -265,6 +265,8 @@ def main() -> None:
     ask.add_argument("--gate", type=Path)
     ask.add_argument("--points", default="small", choices=["small", "large"])
     ask.add_argument("--no-loops", action="store_true")
+    ask.add_argument("--tensor-parallel-size", type=int, default=1)
+    ask.add_argument("--pipeline-parallel-size", type=int, default=1)
     ask.add_argument("--limit-s", type=float, default=1e9, help="stop measuring after this time")
     args = ask.parse_args()
     started = time.perf_counter()
@@ -276,9 +278,12 @@ def main() -> None:
         time.sleep(0.2)
     started = time.perf_counter()
     config = config_of(args.model)
-    bench = Bench(config, args.dtype)
+    tensor, pipeline = args.tensor_parallel_size, args.pipeline_parallel_size
+    bench = Bench(config, args.dtype, tensor_parallel_size=tensor, pipeline_parallel_size=pipeline)
     document: dict[str, Any] = {
         "what": CONDITIONS,
+        "tensor_parallel_size": tensor,
+        "pipeline_parallel_size": pipeline,
         "versions": {"vllm": vllm.__version__, "torch": torch.__version__, "python": sys.version.split()[0]},
         "gpu_before": gpu_state(),
         "date": time.strftime("%Y-%m-%d"),
@@ -292,7 +297,7 @@ def main() -> None:
         "loops": [],
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    target = args.out / f"{args.model}-{args.dtype}.json"
+    target = args.out / f"{args.model}-{args.dtype}{'' if tensor * pipeline == 1 else f'-tp{tensor}-pp{pipeline}'}.json"
 
     def enough() -> bool:
         target.write_text(json.dumps(document, indent=1))

@@ -313,3 +313,42 @@ def test_a_facts_file_is_what_decide_reads(lab: LabState, tmp_path: Path) -> Non
             "10.77.0.2",
             "10.77.0.3",
         }
+
+
+EVEN = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": 4096, "torch_dtype": "float32",
+    "hidden_size": 1536, "intermediate_size": 4096, "num_hidden_layers": 8, "num_attention_heads": 12,
+    "num_key_value_heads": 4, "vocab_size": 8192,
+}  # fmt: skip
+
+
+def test_measured_facts_change_a_verdict_that_the_catalogue_had_wrong(lab: LabState) -> None:
+    """The intent says 10 Gbit/s, the cable carries 10 Mbit/s: spreading, right by the catalogue, is wrong by the probe."""
+    from spanwise.decide import decide
+    from spanwise.facts.architectures import model_facts
+    from spanwise.facts.book import book_from
+    from spanwise.intent.types import Intent
+    from spanwise.lab.links import set_rate
+
+    asked = Intent.model_validate(
+        {
+            "model": "even",
+            "dtype": "float32",
+            "hardware": {"gpu": "lab-cpu", "gpus_per_node": 1, "nodes": 2, "fabric": "ethernet-10g"},
+            "workload": {"input_tokens": 32, "output_tokens": 24, "concurrency": 1},
+            "objectives": {"tpot_p95_ms": 75},
+        }
+    )
+    model = model_facts(EVEN, name="even")
+    believed = decide(asked, model)
+    assert (believed.verdict, believed.justified) == ("multi_node", True)
+    set_rate(lab, 10e6)
+    try:
+        effort = Effort(ping_s=0.2, stream_s=0.6, sizes=(1 << 10, 1 << 14, 1 << 18), seconds_per_size=0.4)
+        document = probe(LabReach(lab), Request(effort=effort, fabric="ethernet-10g"), lambda _text: None)
+    finally:
+        set_rate(lab, RATE)
+    assert {finding["code"] for finding in document["findings"]} == {"link_slow"}
+    measured = decide(asked, model, book_from(document))
+    assert measured.verdict == "one_gpu"
+    assert not measured.justified

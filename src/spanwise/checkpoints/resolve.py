@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from spanwise.errors import GatedModelError, HubError, ModelError
 from spanwise.facts import catalogue
+from spanwise.reading import read_file
 
 _MAX_BYTES = 8 << 20
 # Seconds to connect, and between two pieces of the answer: a verdict should not wait for a hub that hangs.
@@ -136,10 +137,11 @@ def _on_disk(name: str, base: Path | None) -> Path | None:
         places.insert(0, base / places[0])
     for place in places:
         try:
-            if place.is_file():
+            # What is there and no file is refused by name where it is read, not taken for a name on the hub.
+            if place.exists() and not place.is_dir():
                 return place
             if place.is_dir():
-                if (place / "config.json").is_file():
+                if (place / "config.json").exists():
                     return place / "config.json"
                 # `meta-llama/...` may happen to be a folder here; only what looks like a path is refused for it.
                 if looks_like_path or not _NAME.fullmatch(name):
@@ -165,13 +167,13 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: Unreadable, too large, not JSON, or not a mapping.
     """
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ModelError(
-            f"cannot be read: {error.strerror or error}", where=str(path), remedy="check the file and its permissions"
-        ) from None
+    data = read_file(
+        path,
+        most_bytes=_MAX_BYTES,
+        what="a config.json",
+        remedy="check the file and its permissions",
+        error=ModelError,
+    )
     return parse_config(data, where=str(path))
 
 

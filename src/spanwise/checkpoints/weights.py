@@ -75,6 +75,8 @@ def _check_indexed(folder: Path, index: Path) -> int:
 
 def _check_file(path: Path) -> tuple[set[str], int]:
     """Tensor names and bytes of one file."""
+    if not path.is_file():
+        raise ModelError("is not a regular file", where=str(path), remedy=_AGAIN)
     actual = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(8)

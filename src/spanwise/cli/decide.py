@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def decide(
     intent_file: Annotated[
-        str | None, typer.Argument(metavar="INTENT.yaml", help="What is asked: model, hardware, workload.")
+        str | None, typer.Argument(metavar="INTENT.yaml", help="What is asked: model, hardware, workload; - is stdin.")
     ] = None,
     facts: Annotated[
         str | None, typer.Option("--facts", help="Facts that beat the catalogue (spanwise.facts/1).")
@@ -40,7 +40,9 @@ def decide(
         return
     if intent_file is None:
         raise InputError(
-            "INTENT.yaml is missing", where="decide", remedy="name an intent file, as in `spanwise decide --help`"
+            "INTENT.yaml is missing",
+            where="decide",
+            remedy="name an intent file, or `-` for standard input; see `spanwise decide --help`",
         )
     from pathlib import Path
 
@@ -58,12 +60,25 @@ def decide(
         tensor_parallel_size=tensor_parallel_size, pipeline_parallel_size=pipeline_parallel_size, replicas=replicas
     )
     verdict = judge(intent, model_facts(found.config, name=intent.model), book, pinned=pinned)
+    _note_prices(intent)
     if as_json:
         frame.print_json(verdict.as_json())
     else:
         frame.echo(show(intent, verdict, found.source))
 
 
+def _note_prices(intent: Intent) -> None:
+    gpu = intent.hardware.gpu
+    name = gpu if isinstance(gpu, str) else gpu.name
+    prices = intent.prices_per_gpu_hour
+    if prices and name not in prices:
+        frame.note(
+            f"prices_per_gpu_hour prices {', '.join(prices)[:200]}, not {name} (hardware.gpu): its cost is not shown"
+        )
+
+
+# Times from here on are shown in seconds.
+_SECONDS_FROM_MS = 10_000
 _HEADLINES = {
     "one_gpu": "one GPU per replica",
     "one_node": "one node per replica",
@@ -108,14 +123,14 @@ def _sentence(intent: Intent, verdict: Verdict) -> str:
     gpu = hardware.gpu if isinstance(hardware.gpu, str) else hardware.gpu.name
     at_hand = f"{hardware.nodes} x {hardware.gpus_per_node} x {gpu}"
     if hardware.fabric is not None and hardware.nodes > 1:
-        at_hand += f" over {hardware.fabric if isinstance(hardware.fabric, str) else 'the given fabric'}"
+        at_hand += f" over {hardware.fabric if isinstance(hardware.fabric, str) else 'the fabric given'}"
     head = f"{intent.model} on {at_hand}: {_HEADLINES[verdict.verdict]}"
     chosen = verdict.chosen
     if chosen is None:
         return head
     layout = (
         f"tensor {chosen.tensor_parallel_size} x pipeline {chosen.pipeline_parallel_size} x {chosen.replicas} "
-        f"replica{'s' if chosen.replicas > 1 else ''} = {chosen.gpus} GPU{'s' if chosen.gpus > 1 else ''}"
+        f"replica{'s' if chosen.replicas > 1 else ''} = {_gpus(chosen.gpus)}"
     )
     if verdict.justified:
         why = "spreading is justified"
@@ -123,7 +138,17 @@ def _sentence(intent: Intent, verdict: Verdict) -> str:
         why = "spreading is not justified"
     else:
         why = "this spread is not justified"
-    return f"{head}, {layout} in {chosen.dtype}; {why}"
+    spares = 0 if verdict.failure is None else verdict.failure.spares
+    spare = (
+        f", plus {spares} spare replica{'s' if spares > 1 else ''} ({_gpus(spares * chosen.world_size)})"
+        if spares
+        else ""
+    )
+    return f"{head}, {layout} in {chosen.dtype}{spare}; {why}"
+
+
+def _gpus(count: int) -> str:
+    return f"{count} GPU{'s' if count > 1 else ''}"
 
 
 def _gib(size: int) -> str:
@@ -165,16 +190,29 @@ def _figures(predicted: Predicted) -> list[str]:
         rows.insert(2, ("  steady", predicted.steady_ttft_p95_ms, "steady_ttft_p95_ms", "ms"))
     lines = []
     for name, value, key, unit in rows:
-        spread = predicted.uncertainty.get(key)
-        shown = "grows" if value is None else f"{value:.4g}"
-        between = "" if spread is None else f"  {spread[0]:.4g} to {spread[1]:.4g}"
-        lines.append(f"  {name:<12}{shown:>10} {unit:<9}{between}".rstrip())
+        lines.append(_figure(name, value, predicted.uncertainty.get(key), unit))
     if predicted.cost_per_hour is not None and predicted.cost_per_million_output_tokens is not None:
         per_million = predicted.cost_per_million_output_tokens
         lines.append(
             f"  {'cost':<12}{predicted.cost_per_hour:>10.4g} per hour, {per_million:.4g} per million output tokens"
         )
     return lines + [f"  note: {caveat}" for caveat in predicted.caveats]
+
+
+def _figure(name: str, value: float | None, spread: tuple[float, float] | None, unit: str) -> str:
+    if value is None:
+        return f"  {name:<12}{'grows':>10} without end"
+    low, high = spread or (value, value)
+    scale = 1.0
+    if unit == "ms" and max(value, high) >= _SECONDS_FROM_MS:
+        scale, unit = 1e-3, "s"
+    between = "" if spread is None else f"  {_four(low * scale)} to {_four(high * scale)}"
+    return f"  {name:<12}{_four(value * scale):>10} {unit:<9}{between}".rstrip()
+
+
+def _four(value: float) -> str:
+    """About four digits, large figures without an exponent."""
+    return f"{value:.4g}" if abs(value) < 9999.5 else f"{value:.0f}"
 
 
 def _front(verdict: Verdict) -> list[str]:
@@ -186,15 +224,15 @@ def _front(verdict: Verdict) -> list[str]:
         notes += [f"{point.nodes_per_replica} nodes each"] if point.nodes_per_replica > 1 else []
         notes += ["+".join(map(str, point.uneven_stage_layers)) + " layers"] if point.uneven_stage_layers else []
         notes += [] if point.keeps_objectives else ["misses what is asked"]
-        ttft = "grows" if point.ttft_ms is None else f"{point.ttft_ms:.4g}"
+        ttft = "grows" if point.ttft_ms is None else _four(point.ttft_ms)
         cost = "" if point.cost_per_hour is None else f"{point.cost_per_hour:.4g}"
         rows.append(
             (
                 layout,
                 str(point.gpus),
-                f"{point.tpot_ms:.4g}",
+                _four(point.tpot_ms),
                 ttft,
-                f"{point.requests_per_s:.4g}",
+                _four(point.requests_per_s),
                 cost,
                 ", ".join(notes),
             )
@@ -209,10 +247,12 @@ def _front(verdict: Verdict) -> list[str]:
 
 
 def _failure(failure: Failure) -> list[str]:
-    gone = failure.one_host_takes_replicas
+    gone, spares = failure.one_host_takes_replicas, failure.spares
+    takes = f"{gone} replica{'s' if gone > 1 else ''} with it"
+    takes += f", {spares} spare{'s' if spares > 1 else ''} counted" if spares else ""
     lines = [
         "failure domains",
-        f"  one host takes {gone} replica{'s' if gone > 1 else ''} with it, {failure.one_host_takes_share:.0%} of the capacity; "
+        f"  one host takes {takes}, {failure.one_host_takes_share:.0%} of the capacity; "
         f"the whole load is carried {failure.availability:.3%} of the time (a host up {failure.host_availability:g} of it)",
     ]
     if failure.target is not None:

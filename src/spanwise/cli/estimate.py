@@ -41,8 +41,6 @@ def estimate(
     Example: spanwise estimate --model meta-llama/Meta-Llama-3-8B --gpu H200-141GB-SXM --points examples/points.csv
     """
     frame.wants_json(as_json)
-    from pathlib import Path
-
     from spanwise.checkpoints.resolve import resolve_config
     from spanwise.decide.judge import served_format
     from spanwise.decide.question import default_batched_tokens, default_max_sequences
@@ -73,6 +71,14 @@ def estimate(
     weights = served_format(dtype, found)
     card = book.gpu(gpu)
     link = None if fabric is None else book.fabric(fabric, where="--fabric")
+    if link is None and gpus_per_node is not None:
+        if gpus_per_node < tensor * pipeline:
+            raise LayoutError(
+                f"{tensor * pipeline} ranks on nodes of {gpus_per_node} GPUs need a link between the nodes",
+                where="--gpus-per-node",
+                remedy="name it with --fabric, or leave --gpus-per-node away: all ranks are in one node then",
+            )
+        frame.note("--gpus-per-node changes nothing without --fabric: all ranks are in one node")
     per_node = tensor * pipeline if link is None else gpus_per_node or (tensor if pipeline > 1 else 1)
     layout = Layout(tensor, pipeline, per_node, expert_parallel=needs_whole_experts(found, tensor))
     check_layout(found, layout)
@@ -94,7 +100,7 @@ def estimate(
         cuda=card.cuda,
     )
     answers = answer(
-        parse_points(read_text(Path(points), error=InputError, what="a points file", start=_START), where=points),
+        parse_points(read_text(points, error=InputError, what="a points file", start=_START), where=points),
         model=found,
         weights=weights,
         gpu=card,

@@ -45,3 +45,12 @@ def write_file(path: Path, text: str, *, executable: bool = False) -> Path:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot be written: {reason}", where=str(path), remedy="name another place with -o") from None
     return path
+
+
+def folder_to_make(path: Path) -> Path | None:
+    """The outermost folder that :func:`write_file` would make on the way to ``path``; None where all are there."""
+    try:
+        absent = [folder for folder in path.resolve().parents if not folder.exists()]
+    except (OSError, ValueError, RuntimeError):  # what cannot be a path is refused where it is written
+        return None
+    return absent[-1] if absent else None

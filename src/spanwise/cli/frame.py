@@ -62,9 +62,13 @@ def _answer(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """One line for people, on standard error."""
-    sys.stderr.write(printable(text) + "\n")
-    sys.stderr.flush()
+    """One line for people, on standard error; where nobody reads it any more, nothing fails for that."""
+    try:
+        sys.stderr.write(printable(text) + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):  # its reader (head) went away, its disk is full, it was closed
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def interactive() -> bool:

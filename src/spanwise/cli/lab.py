@@ -122,16 +122,13 @@ def rate(
     Example: spanwise lab rate 20mbit
     """
     frame.wants_json(as_json)
-    from spanwise.lab import state as state_file
     from spanwise.lab.isolation import require_linux
-    from spanwise.lab.links import set_rate
+    from spanwise.lab.rate import change_rate
     from spanwise.lab.spec import parse_rate
 
     require_linux()
     bits = None if rate == "unlimited" else parse_rate(rate, key="RATE")
-    state = set_rate(_the_lab(), bits)
-    state_file.write(state)
-    _show(state, as_json)
+    _show(change_rate(_the_lab(), bits), as_json)
 
 
 app.command("run", cls=PlainCommand, short_help="A manifest on emulated hosts, asked and taken down.")(run)
@@ -158,11 +155,13 @@ def execute(
     require_linux()
     state = _the_lab()
     where = state.host(host)
-    if not context.args:
+    command = context.args[1:] if context.args[:1] == ["--"] else context.args
+    if not command:
         raise InputError(
             "no command given", where="lab exec", remedy=f"for example: spanwise lab exec {host} ip address"
         )
-    process = enter.start(state, where, list(context.args))
+    enter.check_command(state, where, command[0])
+    process = enter.start(state, where, list(command))
     try:
         code = process.wait()
     finally:

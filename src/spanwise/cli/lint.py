@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -12,6 +10,7 @@ import typer
 from spanwise import __version__
 from spanwise.cli import frame
 from spanwise.errors import InputError
+from spanwise.reading import read_file
 
 FailOn = Literal["error", "warning", "info"]
 
@@ -35,7 +34,7 @@ def lint(
     Example: spanwise lint rayservice.yaml --fail-on warning
     """
     frame.wants_json(as_json)
-    from spanwise.render.lint import Finding, Options, from_crd, in_order
+    from spanwise.render.lint import Finding, Options, from_crd, in_order, kinds_of
     from spanwise.render.lint import lint as judge
     from spanwise.render.lint.documents import read_text
 
@@ -46,9 +45,13 @@ def lint(
             "standard input cannot be both the CRD and a file to check", where="--crd", remedy="name one of them"
         )
     fields = None if crd is None else from_crd(read_text(_read(crd), crd), crd)
+    contents = {file: _read(file) for file in dict.fromkeys(files)}
+    # A protection may stand in a file of its own: what is given together is judged together.
+    kinds = frozenset[str]().union(*(kinds_of(data, file) for file, data in contents.items()))
+    options = Options(gpus_per_node=gpus_per_node, kinds_beside=kinds if len(contents) > 1 else frozenset())
     found: list[Finding] = []
-    for file in dict.fromkeys(files):
-        found += judge(_read(file), file, Options(gpus_per_node=gpus_per_node), fields)
+    for file, data in contents.items():
+        found += judge(data, file, options, fields)
     findings = in_order(found)
     failed = any(finding.at_least(fail_on) for finding in findings)
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("error", "warning", "info")}
@@ -81,22 +84,11 @@ def _plural(name: str, count: int) -> str:
 
 
 def _read(file: str) -> bytes:
-    """The bytes of ``file``, at most one more than lint accepts.
+    """The bytes of ``file``.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read, or is larger than lint accepts.
     """
     from spanwise.render.lint.documents import MAX_BYTES
 
-    if file == "-":
-        if sys.stdin is None:
-            raise InputError("standard input is closed", where="-", remedy="name a file, or pipe one in")
-        return sys.stdin.buffer.read(MAX_BYTES + 1)
-    try:
-        if Path(file).is_dir():
-            raise InputError("this is a directory", where=file, remedy="name the files in it, for example DIR/*.yaml")
-        with Path(file).open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot be read: {reason}", where=file, remedy="check the path") from None
+    return read_file(file, most_bytes=MAX_BYTES, what="a manifest or command", error=InputError)

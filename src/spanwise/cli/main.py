@@ -107,7 +107,7 @@ def _named(words: list[str]) -> str:
 def _command_line() -> int:
     """Parse and run; usage errors take the same way out as all others."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="spanwise", standalone_mode=False)
     except _UsageError as error:
         if isinstance(error, _NoArguments):
             error.show()
@@ -119,3 +119,7 @@ def _command_line() -> int:
     except typer.Abort:
         raise KeyboardInterrupt from None
     return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    run()

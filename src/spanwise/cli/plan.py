@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spanwise.cli import frame
-from spanwise.cli.files import write_file
+from spanwise.cli.files import folder_to_make, write_file
 
 if TYPE_CHECKING:
     from spanwise.checkpoints.resolve import ResolvedConfig
@@ -44,7 +44,7 @@ def plan(
     from spanwise.decide import decide
     from spanwise.decide.types import PinnedLayout
     from spanwise.facts.architectures import model_facts
-    from spanwise.facts.book import load_facts
+    from spanwise.facts.book import FactBook, book_from, read_facts
     from spanwise.intent.load import load_intent
     from spanwise.plan.make import plan as make_plan
     from spanwise.plan.network import network_settings
@@ -52,10 +52,12 @@ def plan(
     asked = load_intent(intent)
     resolved = resolve_config(asked.model, asked.revision, base=Path(intent).parent)
     model = model_facts(resolved.config, name=asked.model)
+    known = None if facts is None else read_facts(facts)  # once: it may be a pipe
+    book = FactBook() if facts is None else book_from(known, where=facts)
     pinned = PinnedLayout(
         tensor_parallel_size=tensor_parallel_size, pipeline_parallel_size=pipeline_parallel_size, replicas=replicas
     )
-    verdict = decide(asked, model, load_facts(facts), pinned=pinned)
+    verdict = decide(asked, model, book, pinned=pinned)
     if verdict.chosen is None:
         _explain_infeasible(verdict, output, as_json=as_json)
         raise typer.Exit(0 if output is None else 1)
@@ -68,12 +70,15 @@ def plan(
         revision=None if resolved.source == "path" else resolved.revision or asked.revision,
         served_name=served_model_name,
         interface=interface,
-        # What a probe left beside its facts: the file was read and checked above.
-        network=() if facts is None else network_settings(json.loads(Path(facts).read_text(encoding="utf-8-sig"))),
+        # What a probe left beside its facts, which were checked above.
+        network=() if known is None else network_settings(known),
     )
     document = made.model_dump(mode="json", by_alias=True)
     if output is not None:
+        folder = folder_to_make(Path(output))
         write_file(Path(output), json.dumps(document, indent=2, allow_nan=False) + "\n")
+        if folder is not None:
+            frame.note(f"made folder {folder}")
     if as_json:
         frame.print_json(document)
         return

@@ -37,6 +37,7 @@ def failure(question: Question, best: Candidate) -> Failure:
         replicas_per_host=min(per_host, kept),
         one_host_takes_replicas=min(per_host, kept),
         one_host_takes_share=min(1.0, min(per_host, kept) / kept),
+        spares=question.spares,
         host_availability=host,
         replica_availability=up,
         availability=at_least(needed, kept, per_host, up),

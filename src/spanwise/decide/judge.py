@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from spanwise.decide.alternatives import closest, feasible_by, rejected, widest_inside
+from spanwise.decide.alternatives import rejected
 from spanwise.decide.balance import balanced
 from spanwise.decide.balance import reason as uneven_stages
 from spanwise.decide.candidates import Judge
@@ -13,8 +13,12 @@ from spanwise.decide.experts import reason as whole_experts
 from spanwise.decide.failure import HOST_AVAILABILITY, failure
 from spanwise.decide.figures import budget, predicted, used_facts
 from spanwise.decide.flips import flips
+from spanwise.decide.nearest import closest, widest_inside
+from spanwise.decide.other_hardware import feasible_by
+from spanwise.decide.over_nodes import crosses
 from spanwise.decide.pareto import points
-from spanwise.decide.question import Candidate, Question
+from spanwise.decide.question import Candidate, Question, context_length
+from spanwise.decide.spares import too_many_spares
 from spanwise.decide.types import (
     Chosen,
     PinnedLayout,
@@ -26,6 +30,7 @@ from spanwise.decide.words import gib, name_of, shortfall
 from spanwise.decide.worth import worth
 from spanwise.errors import FactsError, IntentError, LayoutError, ModelError
 from spanwise.estimate.layout import Layout, check_layout, needs_whole_experts
+from spanwise.facts import catalogue
 from spanwise.facts.book import FactBook
 from spanwise.facts.dtypes import WeightFormat, weight_format
 
@@ -33,9 +38,6 @@ if TYPE_CHECKING:
     from spanwise.facts.model import ModelFacts
     from spanwise.intent.types import Intent
 
-# Requests longer than the mean must fit too: without max_model_len twice the mean request is allowed for, at least
-# this.
-_SHORTEST_CONTEXT = 4096
 _FOUR_BIT = ("int4", "awq", "gptq")
 
 
@@ -89,7 +91,6 @@ def ask(intent: Intent, model: ModelFacts, facts: FactBook) -> Question:
             where="max_model_len",
             remedy=f"use at most {longest}",
         )
-    length = intent.max_model_len or max(_SHORTEST_CONTEXT, -(-2 * need // 1024) * 1024)
     hardware = intent.hardware
     gpu = facts.gpu(hardware.gpu)
     if gpu.link is None and hardware.gpus_per_node > 1:
@@ -98,6 +99,7 @@ def ask(intent: Intent, model: ModelFacts, facts: FactBook) -> Question:
             where="hardware.gpu.interconnect",
             remedy="name it, for example `interconnect: pcie-4` or `nvlink-4`",
         )
+    _check_prices(intent, gpu.name, facts)
     return Question(
         model=model,
         weights=served_format(intent.dtype, model),
@@ -107,13 +109,31 @@ def ask(intent: Intent, model: ModelFacts, facts: FactBook) -> Question:
         fabric=None if hardware.fabric is None else facts.fabric(hardware.fabric),
         workload=intent.workload,
         objectives=intent.objectives,
-        max_model_len=length if longest is None or intent.max_model_len else min(length, longest),
+        max_model_len=context_length(intent.max_model_len, need, longest),
+        max_model_len_stated=intent.max_model_len is not None,
         utilization=intent.gpu_memory_utilization,
         spares=intent.spares,
         host_availability=hardware.host_availability or HOST_AVAILABILITY,
         today=intent.today,
         prices=intent.prices_per_gpu_hour or {},
     )
+
+
+def _check_prices(intent: Intent, gpu: str, facts: FactBook) -> None:
+    """Refuse a price of what nobody knows: it would silently price nothing.
+
+    Raises:
+        IntentError: The GPU that it names is neither the intent's, nor today's, nor of the catalogue or the facts file.
+    """
+    known = {gpu, *catalogue.gpus(), *(fact.name.rpartition(".")[0] for fact in facts.overrides)}
+    known |= set() if intent.today is None else {intent.today.gpu}
+    odd = [name for name in intent.prices_per_gpu_hour or {} if name not in known]
+    if odd:
+        raise IntentError(
+            f"prices {odd[0][:80]!r}, a GPU that nothing here names",
+            where="prices_per_gpu_hour",
+            remedy=f"price {gpu} (hardware.gpu), today.gpu, or a GPU of the catalogue",
+        )
 
 
 def served_format(asked: str | None, model: ModelFacts) -> WeightFormat:
@@ -245,7 +265,7 @@ def _verdict(
         predicted=figures,
         failure=failure(question, best),
         flips=() if forced else flips(judge, best),
-        rejected=rejected(judge, best, book),
+        rejected=rejected(judge, best, book, forced=forced),
         facts=used_facts(question),
         pareto=pareto,
     )
@@ -255,8 +275,20 @@ def _infeasible(judge: Judge, book: FactBook) -> Verdict:
 
     question = judge.question
     near = closest(judge)
-    # What is near is judged with one replica: where that holds the model, it is the spares that leave none.
-    short = shortfall(judge, near if near.service is None else replace(near, service=None, tier=3))
+    spares = None if question.spares == 0 else too_many_spares(judge)
+    if spares is not None:
+        # The hardware holds the model: nothing else is missing, and no other hardware is looked for.
+        reason, near = spares
+        return Verdict(
+            verdict="infeasible",
+            justified=False,
+            reasons=(reason,),
+            chosen=None,
+            memory=budget(judge, near),
+            predicted=None,
+            facts=used_facts(question),
+        )
+    short = shortfall(judge, near)
     reasons = [] if short is None else [short]
     reasons.append(
         Reason(
@@ -352,5 +384,8 @@ def _forced(judge: Judge, best: Candidate | None, pinned: PinnedLayout, book: Fa
         )
     if short is not None:
         reasons.append(short)
+    slowed = crosses(judge, candidate, best)
+    if slowed is not None:
+        reasons.append(slowed)
     justified = same and best is not None and (best.layout.world_size > 1 or best.replicas > 1)
     return _verdict(judge, candidate, justified=justified, reasons=tuple(reasons), book=book, forced=True)

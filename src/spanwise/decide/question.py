@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # vLLM's own default for a server (vllm/engine/arg_utils.py): 8192 tokens per step on GPUs of 70 GiB and more, else 2048.
 _BIG_GPU_BYTES = 70 * 2**30
 _BATCHED_BIG, BATCHED_SMALL = 8192, 2048
+# Requests longer than the mean must fit too: without max_model_len twice the mean request is allowed for, at least this.
+_SHORTEST_CONTEXT = 4096
 # Replicas beyond these sizes are not searched: no deployment is known that comes near.
 _MOST_RANKS, _WIDEST_TENSOR, _LONGEST_PIPELINE = 1024, 256, 64
 
@@ -44,6 +46,7 @@ class Question:
     host_availability: float
     today: Today | None = None
     prices: Mapping[str, float] = field(default_factory=dict)
+    max_model_len_stated: bool = True
 
     @property
     def gpus(self) -> int:
@@ -85,6 +88,14 @@ class Candidate:
             float(self.layout.world_size > 1),
             time,
         )
+
+
+def context_length(stated: int | None, tokens_per_request: int, longest: int | None) -> int:
+    """The context that is judged: what the intent states, else twice the mean request, at most what the model holds."""
+    if stated is not None:
+        return stated
+    length = max(_SHORTEST_CONTEXT, -(-2 * tokens_per_request // 1024) * 1024)
+    return length if longest is None else min(length, longest)
 
 
 def layouts(question: Question) -> Iterator[Layout]:

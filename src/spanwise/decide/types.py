@@ -174,6 +174,7 @@ class Failure:
     availability: float
     target: float | None
     spares_for_target: int | None
+    spares: int = 0  # kept idle, on GPUs of their own; counted among the replicas that one host takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

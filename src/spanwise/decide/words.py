@@ -8,7 +8,7 @@ from spanwise.decide.types import Reason
 
 if TYPE_CHECKING:
     from spanwise.decide.candidates import Judge
-    from spanwise.decide.question import Candidate
+    from spanwise.decide.question import Candidate, Question
     from spanwise.estimate.layout import Layout
 
 
@@ -23,11 +23,34 @@ def gpus(count: int) -> str:
 
 
 def ms(seconds: float | None) -> str:
-    """Seconds as milliseconds."""
+    """Seconds as milliseconds, or as seconds from ten of them on."""
     if seconds is None:
-        return "without end"
+        return "growing without end"
     value = seconds * 1e3
+    if value >= 10_000:
+        return f"{seconds:.1f} s"
     return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
+
+
+def three(value: float) -> str:
+    """About three digits, never with an exponent."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def told_apart(one: float, other: float) -> tuple[str, str]:
+    """Two times with as many digits as it takes to tell them apart."""
+    texts = ms(one), ms(other)
+    for digits in range(2, 7):
+        if texts[0] != texts[1]:
+            break
+        texts = f"{one * 1e3:.{digits}f} ms", f"{other * 1e3:.{digits}f} ms"
+    return texts
+
+
+def fabric_name(question: Question) -> str:
+    """The fabric between nodes by its name in the catalogue."""
+    fabric = question.fabric
+    return "the fabric" if fabric is None else "the fabric given" if fabric.name == "inline" else fabric.name
 
 
 def name_of(layout: Layout, replicas: int = 1) -> str:

@@ -135,6 +135,9 @@ def parse_points(text: str, *, where: str) -> list[Point]:
         missing = [column for column in COLUMNS if column not in names]
         if missing:
             raise InputError(f"has no column {', '.join(missing)}", where=where, remedy=remedy)
+        twice = [column for column in COLUMNS if names.count(column) > 1]
+        if twice:
+            raise InputError(f"has the column {twice[0]} twice", where=where, remedy=remedy)
         for row in reader:
             at = f"{where}: line {reader.line_num}"
             phase = (row["phase"] or "").strip()

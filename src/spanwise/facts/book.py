@@ -25,9 +25,12 @@ from spanwise.facts import catalogue
 from spanwise.facts.engine import BOUNDS, DEFAULT_ENGINE, QUANTITIES, SHARES, Precision, engine_facts
 from spanwise.facts.fact import Fact
 from spanwise.intent.types import InlineFabric, InlineGpu
+from spanwise.reading import read_file, shown
 
 SCHEMA = "spanwise.facts/1"
 _MAX_BYTES = 16 << 20
+# What any number may be; shares and the engine's quantities have narrower limits.
+_LEAST, _MOST = 1e-12, 1e21
 _RANK = {"assumption": 0, "catalogue": 1, "stated": 2, "measured": 3}
 _NEEDED_GPU = ("memory", "memory_bandwidth", "bf16_flops")
 _NEEDED_LINK = ("hop", "bandwidth")
@@ -215,22 +218,23 @@ def load_facts(path: str | Path | None = None) -> FactBook:
     Raises:
         FactsError: The file cannot be read, or is not a facts file.
     """
-    if path is None:
-        return FactBook()
-    where = str(path)
+    return FactBook() if path is None else book_from(read_facts(path), where=shown(path))
+
+
+def read_facts(path: str | Path) -> Any:
+    """The JSON of the facts file at ``path``, for :func:`book_from` and for what a probe left beside its facts.
+
+    Raises:
+        FactsError: The file cannot be read, or is not JSON.
+    """
+    where = shown(path)
+    data = read_file(path, most_bytes=_MAX_BYTES, what="a facts file", error=FactsError)
     try:
-        with Path(path).open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise FactsError("is larger than 16 MiB", where=where, remedy=_MAKE)
-        document = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
-    except OSError as error:
-        raise FactsError(f"cannot be read: {error.strerror or error}", where=where, remedy="check the path") from None
+        return json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise FactsError(f"is not UTF-8 text (byte {error.start})", where=where, remedy=_MAKE) from None
     except (ValueError, RecursionError) as error:
         raise FactsError(f"is not JSON: {error}"[:300], where=where, remedy=_MAKE) from None
-    return book_from(document, where=where)
 
 
 _MAKE = "make it with `spanwise probe -o facts.json`, or write {schema: spanwise.facts/1, facts: [...]}"
@@ -294,11 +298,17 @@ def _fact(item: Any, where: str) -> Fact:  # noqa: PLR0912 - one check after the
             raise FactsError(
                 f"value {value} is not within low {low} and high {high}", where=where, remedy="correct them"
             )
-    if quantity in BOUNDS and not BOUNDS[quantity][0] <= value <= BOUNDS[quantity][1]:
-        least, most = BOUNDS[quantity]
-        raise FactsError(f"{quantity} is {value:g}", where=where, remedy=f"give {least:g} to {most:g}")
-    if (quantity == "efficiency" or quantity in SHARES) and value > 1:
-        raise FactsError(f"{quantity} is {value}, more than the whole", where=where, remedy="give a share up to 1")
+    # The ends of the range enter the formulas as the value does (best and worst case): the same limits hold for them.
+    least, most = _limits(quantity)
+    for key, given in (("value", value), ("low", low), ("high", high)):
+        # A low end of zero says that nothing is known below; a factor has its own least value.
+        if given is not None and not (least <= given <= most or (key == "low" and given == 0 and least < 0.1)):
+            share = ", more than the whole" if most == 1 and given > 1 else ""
+            raise FactsError(
+                f"{key} of {quantity} is {given:g}{share}",
+                where=where,
+                remedy=f"give a share up to 1 ({least:g} to 1)" if most == 1 else f"give {least:g} to {most:g}",
+            )
     return Fact(
         name=name,
         value=value,
@@ -311,9 +321,18 @@ def _fact(item: Any, where: str) -> Fact:  # noqa: PLR0912 - one check after the
     )
 
 
+def _limits(quantity: str) -> tuple[float, float]:
+    """What a fact of this quantity may say; beyond it the formulas mean nothing, or overflow."""
+    if quantity == "efficiency" or quantity in SHARES:
+        return _LEAST, 1.0
+    if quantity == "hop":
+        return 0.0, _MOST
+    return BOUNDS.get(quantity, (_LEAST, _MOST))
+
+
 def _number(value: Any, where: str, *, zero: bool = False) -> float:
     good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not good or not ((value == 0 and zero) or 1e-12 <= value <= 1e21) or not math.isfinite(value):
+    if not good or not ((value == 0 and zero) or _LEAST <= value <= _MOST) or not math.isfinite(value):
         text = repr(value)[:60] if isinstance(value, int | float | bool | str | None) else type(value).__name__
         raise FactsError(f"is {text}", where=where, remedy="give a positive finite number")
     return float(value)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from spanwise.errors import InputError, IntentError
 from spanwise.intent.types import Intent
+from spanwise.reading import read_file, shown
 
 # An intent is a page of text; anything bigger is another file by mistake.
 _MAX_BYTES = 1 << 20
@@ -40,11 +41,11 @@ def load_intent(path: str | Path) -> Intent:
         IntentError: Not readable, not YAML, not a mapping, or not an intent; names file, key, value and what is
         allowed.
     """
-    return parse_intent(read_text(Path(path)), where=str(path))
+    return parse_intent(read_text(path), where=shown(path))
 
 
 def read_text(
-    path: Path,
+    path: str | Path,
     *,
     error: type[InputError] = IntentError,
     what: str = "an intent file",
@@ -55,21 +56,14 @@ def read_text(
     Raises:
         InputError: It is missing, a directory, unreadable, too big, or not UTF-8.
     """
-    where = str(path)
-    try:
-        if path.is_dir():
-            raise error(f"this is a directory, not {what}", where=where, remedy="name the file in it")
-        with path.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem)
-        raise error(
-            f"cannot be read: {reason}",
-            where=where,
-            remedy=f"give the path of {what}; {start}",
-        ) from None
-    if len(data) > _MAX_BYTES:
-        raise error("is larger than 1 MiB", where=where, remedy=f"is this {what}?")
+    data = read_file(
+        path,
+        most_bytes=_MAX_BYTES,
+        what=what,
+        remedy=f"give the path of {what}; {start}",
+        error=error,
+    )
+    where = shown(path)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:

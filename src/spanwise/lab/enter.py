@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
-from spanwise.errors import LabError
+from spanwise.errors import InputError, LabError
 from spanwise.lab.processes import descendants, start_ticks
 from spanwise.lab.ray_node import HOST_DIR, node_environment
 from spanwise.lab.spec import HostState, LabState
@@ -33,6 +34,32 @@ def host_command(state: LabState, host: HostState, command: list[str]) -> list[s
     return [
         "nsenter", f"--target={host.init_pid}", *user, "--net", "--mount", "--pid", "--uts", "--ipc", "--wd=/", "--", *command,
     ]  # fmt: skip
+
+
+def check_command(state: LabState, host: HostState, name: str) -> None:
+    """Refuse a command that does not exist on ``host``, before `nsenter` says so in its own words.
+
+    Raises:
+        InputError: There is none; exit 127, as shells say it.
+    """
+    root = Path("/") if state.isolation == "loopback" else Path(f"/proc/{host.init_pid}/root")
+    try:
+        if not host.alive or not (root / "proc").is_dir():
+            return  # the start says it
+    except OSError:  # nobody may look into the host from here
+        return
+    here = os.getcwd() if state.isolation == "loopback" and not name.startswith("/") else "/"  # noqa: PTH109
+    folders = [here] if "/" in name else os.environ.get("PATH", os.defpath).split(os.pathsep)
+    # An absolute link leads out of the host's root from here: what is there by name is left to the start.
+    if name and any(os.path.lexists(f"{root}/{folder}/{name}") for folder in folders):
+        return
+    error = InputError(
+        f"{host.name} has no command {name[:200]!r}",
+        where="lab exec",
+        remedy="check its name, and PATH; a command of a shell needs one: sh -c '...'",
+    )
+    error.exit_code = 127
+    raise error
 
 
 def start(state: LabState, host: HostState, command: list[str], **options: Any) -> subprocess.Popen[Any]:

@@ -157,7 +157,7 @@ def hold_leash(state_file: str, token: str, leave: Callable[[], None] = _exit_no
         if line.strip() == "commit":
             return
     path = Path(state_file)
-    if path.exists() and token in path.read_text(errors="replace"):
+    if path.is_file() and token in path.read_text(errors="replace"):
         path.unlink(missing_ok=True)
     leave()
 

@@ -1,4 +1,4 @@
-"""The links of a lab while it runs: what they carried, and another rate for all of them."""
+"""The links of a lab while it runs: what they carried, and another rate for one end."""
 
 from __future__ import annotations
 
@@ -57,35 +57,19 @@ def link_bytes(state: LabState) -> dict[str, dict[str, int]]:
     return found
 
 
-def set_rate(state: LabState, rate_bit_per_s: float | None) -> LabState:
-    """Give every link of a running lab another rate, in both directions; None takes the limit away.
-
-    Returns:
-        The state as it is now; writing it is the caller's.
+def shape(state: LabState, target: int, device: str, rate_bit_per_s: float | None) -> None:
+    """Give one end of a link, ``device`` in the network of process ``target``, another rate; None takes the limit away.
 
     Raises:
-        LabError: The loopback fallback, which has no links; or the lab's network could not be reached.
+        LabError: It failed.
     """
-    if state.isolation == "loopback":
-        raise LabError(
-            "this lab has no links: its hosts are addresses of one machine (isolation loopback)",
-            where="lab rate",
-            remedy="a lab in namespaces has links: spanwise lab up --isolation userns",
-        )
+    # "noqueue" is what a virtual link starts with; deleting a root that is not there would fail.
+    words = ["tbf", *shaping(rate_bit_per_s)] if rate_bit_per_s is not None else ["noqueue"]
+    _network(state, target, "tc", "qdisc", "replace", "dev", device, "root", *words)
+
+
+def ends(state: LabState) -> list[tuple[str, int, str]]:
+    """Both ends of every link: the host's name, a process whose network holds that end, and the end's device."""
     bridge = _bridge_process(state)
-    words = shaping(rate_bit_per_s)
-    ends = [(bridge, port_of(host.name)) for host in state.hosts] + [(host.init_pid, "eth0") for host in state.hosts]
-    for target, device in ends:
-        if words:
-            _network(state, target, "tc", "qdisc", "replace", "dev", device, "root", "tbf", *words)
-        else:
-            # "noqueue" is what a virtual link starts with; deleting a root that is not there would fail.
-            _network(state, target, "tc", "qdisc", "replace", "dev", device, "root", "noqueue")
-    spec = state.spec.model_copy(
-        update={
-            "rate_bit_per_s": rate_bit_per_s,
-            "link": "unlimited" if rate_bit_per_s is None else f"rate {rate_bit_per_s / 1e6:g}mbit",
-            "scale": 1.0,
-        }
-    )
-    return state.model_copy(update={"spec": spec})
+    near = [(host.name, bridge, port_of(host.name)) for host in state.hosts]
+    return near + [(host.name, host.init_pid, "eth0") for host in state.hosts]

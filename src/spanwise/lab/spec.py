@@ -38,9 +38,13 @@ class LabSpec(BaseModel):
     hosts: int = Field(ge=1, le=MAX_HOSTS)
     gpus_per_host: int = Field(ge=1, le=64, description="Logical GPUs that Ray schedules; each is a CPU rank here.")
     link: str = Field(description="Fabric name or 'unlimited'.")
-    rate_bit_per_s: float | None = Field(default=None, description="Rate of each host's link; None is not limited.")
-    scale: float = Field(default=1.0, description="Real fabric rate divided by the lab's rate.")
-    shm_bytes: int = Field(default=2 * 2**30, description="Size of each host's /dev/shm.")
+    rate_bit_per_s: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Rate of each host's link; None is not limited."
+    )
+    scale: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="Real fabric rate divided by the lab's rate."
+    )
+    shm_bytes: int = Field(default=2 * 2**30, gt=0, description="Size of each host's /dev/shm.")
     domains: int = Field(default=1, ge=1, description="Hosts are dealt to this many failure domains, in order.")
     ray: bool = True
     made_by: Literal["lab", "up", "demo", "run"] = Field(
@@ -66,11 +70,11 @@ class HostState(BaseModel):
     name: str
     address: str
     domain: str
-    gpus: int
+    gpus: int = Field(ge=0)
     group: str = Field(
         default="", description="Group of the manifest that the host stands for; empty outside `lab run`."
     )
-    init_pid: int = Field(description="Pid of the host's first process, as the machine sees it.")
+    init_pid: int = Field(gt=0, description="Pid of the host's first process, as the machine sees it.")
     init_started: int = Field(description="Its kernel start time (clock ticks): tells a reused pid apart.")
 
     @property
@@ -85,10 +89,10 @@ class LabState(BaseModel):
     schema_: Literal["spanwise.lab/1"] = Field(default="spanwise.lab/1", alias="schema")
     spec: LabSpec
     isolation: Isolation
-    keeper_pid: int
+    keeper_pid: int = Field(gt=0)
     token: str = Field(description="Names this lab and no other: whoever removes the file looks for it first.")
     keeper_started: int = Field(description="Kernel start time of the keeper (clock ticks): tells a reused pid apart.")
-    hosts: tuple[HostState, ...]
+    hosts: tuple[HostState, ...] = Field(min_length=1)
     ray_address: str
     endpoint: str = Field(description="Where the door is reachable from this machine (loopback only).")
     created: str
@@ -124,8 +128,9 @@ def state_dir() -> Path:
 # Bits per second that `tc` shapes sensibly; bounds also keep arithmetic from overflowing.
 LEAST_RATE, MOST_RATE = 1e4, 1e13
 _MOST_BYTES = 2**50
-_SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?$", re.IGNORECASE)
-_RATE = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)bit(?:/s)?$", re.IGNORECASE)
+# ASCII: digits of other scripts and the Kelvin sign look alike and are somebody's mistake.
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kmgt]?)i?b?", re.IGNORECASE | re.ASCII)
+_RATE = re.compile(r"(\d+(?:\.\d+)?) *([kmgt]?)bit(?:/s)?", re.IGNORECASE | re.ASCII)
 
 
 def parse_size(text: str, *, key: str) -> int:
@@ -134,7 +139,7 @@ def parse_size(text: str, *, key: str) -> int:
     Raises:
         InputError: Not such a text.
     """
-    match = _SIZE.match(text.strip())
+    match = _SIZE.fullmatch(text)
     if not match:
         raise InputError(f"{text[:80]!r} is not a size", where=key, remedy="write it like 512M or 2G")
     size = float(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " ")
@@ -151,7 +156,7 @@ def parse_rate(text: str, *, key: str) -> float:
     Raises:
         InputError: Not such a text, or zero.
     """
-    match = _RATE.match(text.strip())
+    match = _RATE.fullmatch(text)
     value = float(match[1]) * 1000 ** " kmgt".index(match[2].lower() or " ") if match else 0.0
     if not LEAST_RATE <= value <= MOST_RATE:
         raise InputError(

@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from spanwise.errors import InputError, LabError
 from spanwise.lab.processes import command_line, start_ticks
 from spanwise.lab.spec import LabState, state_dir
+from spanwise.reading import NotAFile, bytes_of
+
+_MAX_BYTES = 1 << 20  # sixteen hosts have some five thousand
 
 
 def state_path() -> Path:
@@ -54,9 +55,13 @@ def read() -> LabState | None:
     """
     path = state_path()
     try:
-        text = path.read_bytes()
+        text = bytes_of(path, _MAX_BYTES)
     except FileNotFoundError:
         return None
+    except NotAFile:
+        raise InputError(
+            "is not a regular file", where=str(path), remedy="remove it if no lab is up, then try again"
+        ) from None
     except OSError as error:
         raise LabError(
             f"cannot read the lab's state: {error.strerror}",
@@ -64,8 +69,10 @@ def read() -> LabState | None:
             remedy="SPANWISE_STATE_DIR names another place; it must be a directory of yours",
         ) from error
     try:
+        if len(text) > _MAX_BYTES:
+            raise ValueError("larger than any lab's state")
         state = LabState.model_validate_json(text)
-    except ValidationError as error:
+    except ValueError as error:  # pydantic's own is one
         raise LabError(
             "this is not a lab state file",
             where=str(path),
@@ -75,7 +82,7 @@ def read() -> LabState | None:
         return state
     with contextlib.suppress(InputError), lock(wait_s=0):
         # Somebody may have brought a new lab up since we read: only the file that we judged goes.
-        if path.exists() and path.read_bytes() == text:
+        if path.is_file() and bytes_of(path, _MAX_BYTES) == text:
             remove()
     return None
 
@@ -109,7 +116,7 @@ def lock(*, wait_s: float) -> Iterator[None]:
             if time.monotonic() >= deadline:
                 os.close(descriptor)
                 raise InputError(
-                    "another command is bringing a lab up or down here",
+                    "another command is bringing a lab up or down here, or changing it",
                     where=str(directory),
                     remedy="wait for it or end it, then try again; SPANWISE_STATE_DIR names another place",
                 ) from None

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from spanwise.errors import InputError, PlanError
 from spanwise.plan.types import SCHEMA, Plan
+from spanwise.reading import read_file, shown
 
 _MAX_BYTES = 64 * 1024 * 1024  # a plan of 100,000 ranks has about 12 MiB
 _MAX_DEPTH = 48
@@ -28,18 +29,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: Not readable or not that; the message names the file and the place.
     """
-    where = str(path)
-    try:
-        if Path(path).is_dir():
-            raise InputError("this is a directory, not a file", where=where, remedy="name the JSON file in it")
-        with Path(path).open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot be read: {reason}", where=where, remedy="check the path") from None
-    if len(data) > _MAX_BYTES:
-        raise InputError(f"is larger than {_MAX_BYTES} bytes", where=where, remedy="is this the file?")
-    return parse_json(data, where)
+    return parse_json(read_file(path, most_bytes=_MAX_BYTES), shown(path))
 
 
 def parse_json(data: bytes, where: str) -> dict[str, Any]:
@@ -123,7 +113,7 @@ def load_plan(path: str | Path) -> Plan:
         document = read_json(path)
     except InputError as error:
         raise PlanError(error.what, where=error.where, remedy=error.remedy) from None
-    return parse_plan(document, str(path))
+    return parse_plan(document, shown(path))
 
 
 def parse_plan(document: dict[str, Any], where: str = "plan") -> Plan:

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import socket
@@ -190,7 +191,15 @@ def gpus():
         timeout=_PATIENCE_S,
         check=False,
     )
-    return {"cards": cards, "topology": topology.stdout.decode(errors="replace") if topology.returncode == 0 else None}
+    return {
+        "cards": cards,
+        "topology": _plain(topology.stdout.decode(errors="replace")) if topology.returncode == 0 else None,
+    }
+
+
+def _plain(text):
+    """Without the terminal's underlining, which nvidia-smi writes into pipes too."""
+    return re.sub("\x1b\\[[0-9;]*m", "", text)
 
 
 def rdma(root):

@@ -1,6 +1,6 @@
 """Which transport carried which channel: read out of NCCL's own log (NCCL_DEBUG=INFO).
 
-The lines that matter look alike since NCCL 2.5 (src/transport/net.cc, p2p.cc, shm.cc; examples in its public issues)::
+The lines that matter look alike from NCCL 2.5 to 2.28 (src/transport/net.cc, p2p.cc, shm.cc; examples in its public issues)::
 
     host:pid:tid [0] NCCL INFO Channel 01/0 : 3[3] -> 0[0] [receive] via NET/IB/2/GDRDMA
     host:pid:tid [0] NCCL INFO Channel 00 : 0[1b000] -> 1[1c000] via P2P/IPC
@@ -31,7 +31,7 @@ _IB = re.compile(r"NCCL INFO NET/IB : Using (?P<devices>\[0\].*?)(?:;|$)")
 _NO_IB = re.compile(r"NCCL INFO NET/IB : No device found")
 _SOCKET = re.compile(r"NCCL INFO NET/Socket : Using (?P<devices>\[0\].*)$")
 _PLUGIN = re.compile(
-    r"NCCL INFO NET/Plugin ?: (?P<what>Loaded net plugin .+|No plugin found.*|Plugin load .+returned.*)$"
+    r"NCCL INFO NET/Plugin ?: (?P<what>Loaded net plugin .+|No plugin found.*|Could not find: .+|Plugin load .+returned.*)$"
 )
 _SETTINGS = (
     "NCCL_IB_DISABLE|NCCL_P2P_DISABLE|NCCL_SHM_DISABLE|NCCL_NET|NCCL_NET_GDR_LEVEL|NCCL_IB_HCA|NCCL_SOCKET_IFNAME"
@@ -156,7 +156,7 @@ def check_transport(found: Transports, *, rdma: bool, hosts: str = "the group") 
         reasons.append("NCCL_IB_DISABLE=1 is set")
     if (name := found.settings.get("NCCL_NET")) and name.lower() == "socket":
         reasons.append("NCCL_NET=Socket is set")
-    if found.plugin and "No plugin found" in found.plugin:
+    if found.plugin and found.plugin.startswith(("No plugin found", "Could not find")):
         reasons.append("no network plugin was found (EFA, TCPXO and SHARP need one)")
     why = "; ".join(reasons) or "the log gives no reason"
     return [

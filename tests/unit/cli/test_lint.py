@@ -92,7 +92,7 @@ def test_bad_input_as_json() -> None:
 def test_files_that_are_none(tmp_path: Path) -> None:
     assert "directory" in refused("lint", tmp_path)
     assert "cannot be read" in refused("lint", tmp_path / "absent.yaml")
-    assert "bytes, more than" in refused("lint", "/dev/zero")
+    assert "is larger than 16 MiB" in refused("lint", "/dev/zero")
     assert "fail-on" in refused("lint", "-", "--fail-on", "never")
 
 
@@ -156,3 +156,16 @@ def test_a_crd_of_another_kind_is_said(tmp_path: Path) -> None:
     code, shown, _ = spanwise("lint", manifest, "--crd", crd, "--fail-on", "warning")
     assert code == 1
     assert "warning schema_not_checked" in shown
+
+
+def test_files_given_together_are_judged_together(tmp_path: Path) -> None:
+    for kind in ("NetworkPolicy", "PodDisruptionBudget"):
+        (tmp_path / f"{kind}.yaml").write_text(f"apiVersion: example/v1\nkind: {kind}\nmetadata: {{name: x}}\n")
+    (tmp_path / "service.yaml").write_text(GOOD)
+    alone = spanwise("lint", "service.yaml", cwd=tmp_path)[1]
+    assert "network_policy_missing" in alone
+    assert "disruption_budget_missing" in alone
+    together = spanwise("lint", "service.yaml", "NetworkPolicy.yaml", "PodDisruptionBudget.yaml", cwd=tmp_path)[1]
+    assert "network_policy_missing" not in together
+    assert "disruption_budget_missing" not in together
+    assert "kind_not_checked" not in together

@@ -26,7 +26,8 @@ def test_plan_is_written_and_shown(tmp_path: Path) -> None:
     plan = load_plan(out)
     assert plan.hash in shown
     assert "host-1: ranks 0-3" in shown
-    assert err == f"wrote {out}\n"
+    assert err == f"made folder {out.parent}\nwrote {out}\n", "a mistyped path must not go unseen"
+    assert spanwise("plan", EXAMPLE, "-o", out)[2] == f"wrote {out}\n"
     assert list(out.parent.iterdir()) == [out]
 
 

@@ -19,6 +19,7 @@ _NUMBER = r"-?[\d,]+(?:\.\d+)?"
 _LINE = re.compile(
     rf"(?P<left>.+?) (?P<relation>=|<=|>=|<|>) (?P<right>{_NUMBER})(?: (?P<unit>[^#]*?))?\s*# (?P<words>.+)"
 )
+_IN_TEXT = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?![\w]*[a-df-zA-Z_])")
 _OPERATORS = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -27,7 +28,7 @@ _OPERATORS = {
     ast.Pow: operator.pow,
 }
 _RELATIONS = {"<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
-_FUNCTIONS = {"min": min, "max": max, "ceil": math.ceil, "floor": math.floor, "sqrt": math.sqrt}
+_FUNCTIONS = {"min": min, "max": max, "ceil": math.ceil, "floor": math.floor, "sqrt": math.sqrt, "ln": math.log}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,20 @@ def squeezed(line: str) -> str:
 def figure(text: str) -> float:
     """A number as pages write it."""
     return float(text.replace(",", ""))
+
+
+def figures(text: str) -> set[float]:
+    """Every number in a text, as pages, commands and YAML write them; not those inside a word."""
+    return {figure(found) for found in _IN_TEXT.findall(text)}
+
+
+def inputs(line: str) -> set[float]:
+    """What a line of arithmetic is given: all figures of its left side, and both sides of a comparison."""
+    found = _LINE.fullmatch(line)
+    assert found, line
+    given = found["left"] if found["relation"] == "=" else f"{found['left']} {found['right']}"
+    # 2^30 and its like are units, not figures.
+    return figures(re.sub(r"(?:2|10)\^\d+", " ", given))
 
 
 def check(line: str) -> str:

@@ -193,7 +193,18 @@ def test_chosen_nodes_count_the_whole_deployment():
 def test_spares_that_leave_nothing_are_said():
     verdict = ask(LLAMA_8B, per_node=1, nodes=1, fabric=None, spares=1)
     assert verdict.verdict == "infeasible"
-    assert codes(verdict)[0] == "spares_leave_no_replica"
+    assert codes(verdict) == ["spares_leave_no_replica"]
+    assert "no spare fits" in verdict.reasons[0].text
+
+
+def test_too_many_spares_are_the_only_reason_and_those_that_fit_are_counted():
+    verdict = ask(LLAMA_70B, rate=4, spares=100_000)
+    assert (codes(verdict), verdict.rejected, verdict.flips) == (["spares_leave_no_replica"], (), ())
+    fit = verdict.reasons[0].values["spares_that_fit"]
+    assert ask(LLAMA_70B, rate=4, spares=fit).verdict != "infeasible"
+    assert codes(ask(LLAMA_70B, rate=4, spares=fit + 1)) == ["spares_leave_no_replica"]
+    # Where nothing holds the model, spares are not what is wrong.
+    assert "no_layout_fits" in codes(ask(LLAMA_70B, per_node=1, nodes=1, fabric=None, spares=5))
 
 
 def test_absurd_sizes_are_answered_in_time():

@@ -16,7 +16,9 @@ import pytest
 
 from spanwise.cli.main import app
 from spanwise.decide.codes import ALTERNATIVES, CAVEATS, FLIPS, MEANINGS, REASONS
-from tests.unit.decide.pages import DIRECTORY, PAGES, REPOSITORY, check, read, squeezed
+from spanwise.facts.catalogue import engines, fabrics, gpus, model_config
+from spanwise.intent.load import parse_intent
+from tests.unit.decide.pages import DIRECTORY, PAGES, REPOSITORY, Page, check, figure, figures, inputs, read, squeezed
 
 SOURCE = REPOSITORY / "src" / "spanwise" / "decide"
 _FIGURE = re.compile(r"\d+(?:\.\d+)?")
@@ -101,6 +103,48 @@ def test_a_page_shows_what_its_command_prints(path: Path, command) -> None:
         )
     said = re.compile(rf"(?<![\w.]){re.escape(page.code)}(?![\w.])")
     assert any(said.search(line) for line in page.shown), "the lines shown do not hold the code"
+
+
+# What was measured, for lines that say so.
+ACCURACY = figures((REPOSITORY / "docs" / "accuracy.md").read_text("utf-8"))
+# Counts, bytes and bits, and what turns one unit into another.
+UNITS = {0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 100.0, 1000.0, 1e6, 1e9}
+
+
+def known(page: Page, printed: list[str]) -> tuple[set[float], set[float]]:
+    """Figures that a page's arithmetic may start from: as they are written, and to five digits."""
+    text = "\n".join(page.shown)
+    asked = page.intent or (REPOSITORY / page.command[2]).read_text("utf-8")
+    written = UNITS | figures(text) | figures(asked) | figures(" ".join(page.command))
+    # The formula's own constants, and what the sources say.
+    written |= figures(page.text.split("## Formula")[1].split("## Example")[0])
+    intent = parse_intent(asked)
+    written |= {float(value) for value in model_config(intent.model).values() if isinstance(value, int | float)}
+    facts = figures("\n".join(printed[next(place for place, line in enumerate(printed) if line.startswith("facts")) :]))
+    for held in (*gpus().values(), *fabrics().values(), *engines().values()):
+        facts |= {fact.value for fact in held[0]}
+        facts |= {value for fact in held[0] for value in (fact.low, fact.high) if value is not None}
+    return written, {float(f"{value:.5g}") for value in facts}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_pages_arithmetic_starts_from_what_the_command_prints(path: Path, command) -> None:
+    """Every figure by hand is shown above, asked for, a fact or a constant of the formula, or calculated before: none can drift."""
+    page = read(path)
+    written, facts = known(page, command(page.command, page.intent))
+    for line in page.arithmetic:
+        measured = ACCURACY if "# accuracy.md: " in line else set()
+        for value in inputs(line):
+            assert value in written | measured or float(f"{value:.5g}") in facts, (
+                f"{path.name}: where does {value:g} come from?\n{line}"
+            )
+        written.add(figure(check(line)))
+
+
+def test_an_input_that_the_example_does_not_print_is_found(command) -> None:
+    page = read(DIRECTORY / "fabric.latency_us.md")
+    written, facts = known(page, command(page.command, page.intent))
+    assert not inputs("13.2 - 6.6 = 6.6 ms  # to be gained per token") <= written | facts
 
 
 def refreshed(text: str, shown: list[str], printed: list[str]) -> str:

@@ -132,6 +132,26 @@ def test_bad_facts_are_refused(broken, said):
     assert "facts.json" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("quantity", "value", "low", "high", "said"),
+    [
+        ("small_compute_efficiency", 0.001, 0, 1e21, "high of small_compute_efficiency is 1e+21"),
+        ("memory_efficiency", 0.8, 0.7, 7, "high of memory_efficiency is 7"),
+        ("blend", 2, 1e-12, 3, "low of blend is 1e-12"),
+        ("blend", 2, 0, 3, "low of blend is 0"),
+        ("layer_overhead", 1e-5, 1e-6, 1e21, "high of layer_overhead is 1e+21"),
+    ],
+)
+def test_the_ends_of_a_range_keep_the_limits_of_the_value(quantity, value, low, high, said):
+    unit = catalogue.unit_of(quantity)
+    fact = {**FACT, "name": f"H100-80GB-SXM.{quantity}", "value": value, "unit": unit, "low": low, "high": high}
+    with pytest.raises(FactsError) as caught:
+        book_from(document(FACT, fact), where="facts.json")
+    assert said in str(caught.value)
+    assert "facts.json: facts[1]" in caught.value.where
+    assert " to 1" in caught.value.remedy, "it names the range"
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b'{"schema": NaN}', b"[" * 100_000, b"9" * 5000])
 def test_files_that_are_no_facts(tmp_path, data):
     path = tmp_path / "facts.json"

@@ -36,7 +36,9 @@ def test_a_rate_instead_of_a_fabric() -> None:
     assert spec().rate_bit_per_s is None
 
 
-@pytest.mark.parametrize("text", ["", "fast", "-1mbit", "0bit", "1", "1mbyte", "nanmbit", "1e9bit"])
+@pytest.mark.parametrize(
+    "text", ["", "fast", "-1mbit", "0bit", "1", "1mbyte", "nanmbit", "1e9bit", "１０mbit", "10mbit\n", "10\u212abit"]
+)
 def test_unusable_rates(text: str) -> None:
     with pytest.raises(InputError):
         parse_rate(text, key="--rate")

@@ -9,7 +9,7 @@ from spanwise.errors import ManifestError
 from spanwise.render.lint.command import lint_command, looks_like_command
 from spanwise.render.lint.compact import from_crd
 from spanwise.render.lint.controller import Cluster
-from spanwise.render.lint.documents import Path, read_documents, read_text
+from spanwise.render.lint.documents import Document, Path, read_documents, read_text
 from spanwise.render.lint.finding import Finding, Severity, in_order
 from spanwise.render.lint.hub import check_hub
 from spanwise.render.lint.metadata import check_metadata
@@ -21,7 +21,7 @@ from spanwise.render.lint.schema import Fields, mismatches, shipped
 from spanwise.render.lint.secrets import without_secrets
 from spanwise.render.lint.serve_config import check_serve_config
 
-__all__ = ["Fields", "Finding", "Options", "Severity", "from_crd", "in_order", "lint"]
+__all__ = ["Fields", "Finding", "Options", "Severity", "from_crd", "in_order", "kinds_of", "lint"]
 
 _CLUSTER_PATH: dict[str, tuple[str, ...]] = {"RayService": ("spec", "rayClusterConfig"), "RayCluster": ("spec",)}
 # KubeRay's other kinds: accepted, but lint has no rules for them.
@@ -46,12 +46,27 @@ def lint(data: bytes, file: str, options: Options | None = None, crd: Fields | N
     return without_secrets(_findings(text, file, options or Options(), crd or shipped()), text)
 
 
+def kinds_of(data: bytes, file: str) -> frozenset[str]:
+    """Kinds of the objects in one file; none where it is a command, or cannot be read (:func:`lint` says why)."""
+    try:
+        text = read_text(data, file)
+        return (
+            frozenset() if looks_like_command(text) and not _is_manifest(text) else _kinds(read_documents(text, file))
+        )
+    except ManifestError:
+        return frozenset()
+
+
+def _kinds(documents: list[Document]) -> frozenset[str]:
+    return frozenset(document.value["kind"] for document in documents if _is_object(document.value))
+
+
 def _findings(text: str, file: str, options: Options, fields: Fields) -> list[Finding]:
     if looks_like_command(text) and not _is_manifest(text):
         return lint_command(text, file, options)
     findings: list[Finding] = []
     documents = read_documents(text, file)
-    kinds = frozenset(document.value["kind"] for document in documents if _is_object(document.value))
+    kinds = _kinds(documents) | options.kinds_beside
     unknown: list[Report] = []
     for document in documents:
         report = Report(file=file, document=document, options=options, findings=findings, kinds=kinds)

@@ -1,7 +1,7 @@
 """Protections that a stock manifest lacks: it works without them, until a host, a client or a registry misbehaves.
 
 All of them are ``info``: whether one is needed is the operator's to say. A protection that stands in another object
-(a PodDisruptionBudget, a NetworkPolicy) is missed only where the same file does not hold one.
+(a PodDisruptionBudget, a NetworkPolicy) is missed only where no file given with it holds one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Surroundings:
 
     Attributes:
         labels: The object's own labels.
-        kinds: Kinds of every object in the same file.
+        kinds: Kinds of every object in the files given.
         upgrade: ``spec.upgradeStrategy`` of a RayService.
     """
 
@@ -71,7 +71,7 @@ def _outside(cluster: Cluster, around: Surroundings) -> None:
             cluster,
             "network_policy_missing",
             (),
-            "no NetworkPolicy in this file: every pod of the Kubernetes cluster reaches Ray's ports and the engine's",
+            "no NetworkPolicy in the files given: every pod of the Kubernetes cluster reaches Ray's ports and the engine's",
             "add a NetworkPolicy that admits clients to port 8000 and the cluster's own pods to each other",
         )
     if "PodDisruptionBudget" not in around.kinds:
@@ -79,7 +79,7 @@ def _outside(cluster: Cluster, around: Surroundings) -> None:
             cluster,
             "disruption_budget_missing",
             (),
-            "no PodDisruptionBudget in this file: draining one host for maintenance ends the whole model that spans it",
+            "no PodDisruptionBudget in the files given: draining one host for maintenance ends the whole model that spans it",
             "add one for the labels `ray.io/cluster` and `ray.io/node-type: worker` with `maxUnavailable: 0`",
         )
 

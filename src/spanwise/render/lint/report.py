@@ -15,16 +15,18 @@ class Options:
 
     Attributes:
         gpus_per_node: GPUs of one host, where a bare command or Serve config does not show it; None when unknown.
+        kinds_beside: Kinds of the objects in the files that were given together with this one.
     """
 
     gpus_per_node: int | None = None
+    kinds_beside: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True, kw_only=True)
 class Report:
     """Findings of one document. ``base`` is the path of an embedded document, ``line_offset`` the lines above it.
 
-    ``kinds`` are those of all objects in the same file.
+    ``kinds`` are those of all objects in the same file and the files beside it.
     """
 
     file: str

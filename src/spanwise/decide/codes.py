@@ -118,7 +118,7 @@ MEANINGS: dict[str, str] = {
     "request_rate_ttft_too_low": "Where requests arrive at a rate, the TTFT that was measured was well above the predicted one.",
     "closed_loop_counts_first_burst": "A closed loop's TTFT and TPOT count all requests, those of the first burst included; "
     "objectives leave it out.",
-    "several_gpus_not_measured": "The layout has several GPUs, and none such has been measured: its communication is a model.",
+    "several_gpus_not_measured": "The layout has several GPUs; only two H100 in one host were measured: its communication is a model.",
     "worst_case_not_sustained": "At the slow end of every rate the load would exceed the capacity.",
     "load_near_saturation": "The load is above nine tenths of the saturation point: the queue grows, or is long.",
     "no_objective_stated": "No objective was given: of the layouts that carry the load the one with the fewest GPUs is chosen.",

@@ -122,7 +122,7 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         caveats.append(
             _caveat(
                 "several_gpus_not_measured",
-                "no layout of several GPUs has been measured yet; collectives follow NCCL's model",
+                "of layouts of several GPUs only pairs of H100 over NVLink were measured; collectives follow NCCL's model",
             )
         )
     caveats += _about_objectives(question, ranges)

@@ -65,7 +65,7 @@ def _list(value: Any) -> list[Any]:
 
 def _interface(hosts: list[dict[str, Any]], *, gpus: bool) -> Iterator[Setting]:
     """The common interface by name, only where a host has another one that could be taken."""
-    names = {host.get("interface") for host in hosts}
+    names = {name for host in hosts if isinstance(name := host.get("interface"), str)}
     name = names.pop() if len(names) == 1 else None
     if not isinstance(name, str) or not name:
         return

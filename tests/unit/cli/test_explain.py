@@ -29,8 +29,8 @@ def test_the_pages_formula_and_example_are_shown() -> None:
 def test_json_holds_the_same() -> None:
     document = json.loads(spanwise("decide", "--explain", "slower", "--json")[1])
     assert document["meaning"] == MEANINGS["slower"]
-    assert "TPOT of the next larger layout" in document["formula"]
-    assert "PP=3" in document["example"]
+    assert "TPOT of every larger layout" in document["formula"]
+    assert "PP=2" in document["example"]
     assert document["page"] == "docs/verdicts/slower.md"
 
 

@@ -21,18 +21,23 @@ from tests.shared_data import shared_dir
 
 RESULTS = Path(__file__).resolve().parents[3] / "results" / "gpu"
 GPUS = {"NVIDIA H200": "H200-141GB-SXM", "NVIDIA H100 80GB HBM3": "H100-80GB-SXM"}
-ONE = Layout(1, 1, 1)
 # The conditions of the measurements.
 BATCHED, SEQUENCES = 8192, 1024
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One model on one GPU."""
+    """One model on one GPU, or on several of one host."""
 
     label: str
     document: dict[str, Any]
     gpu: GpuFacts
+
+    @property
+    def layout(self) -> Layout:
+        """Of one GPU, unless the file says otherwise: all GPUs in one host."""
+        tensor, pipeline = (self.document.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline"))
+        return Layout(tensor, pipeline, tensor * pipeline)
 
     @property
     def model(self) -> ModelFacts:
@@ -48,7 +53,7 @@ class Measured:
 
     @property
     def cut(self) -> Costs:
-        return costs(self.model, self.weights, ONE)
+        return costs(self.model, self.weights, self.layout)
 
     def answers(self, phase: Literal["decode", "prefill"] | None = None) -> list[tuple[Answer, dict[str, Any]]]:
         """Prediction and measurement of every point, of one phase or both; single prompts only."""
@@ -60,7 +65,7 @@ class Measured:
             weights=self.weights,
             gpu=self.gpu,
             fabric=None,
-            layout=ONE,
+            layout=self.layout,
             batched_tokens=BATCHED,
         )
         return list(zip(found, picked, strict=True))
@@ -74,7 +79,7 @@ class Measured:
         return replica_memory(
             self.model,
             self.weights,
-            ONE,
+            self.layout,
             gpu_memory_bytes=self.gpu.memory.value,
             utilization=0.9,
             batched_tokens=BATCHED,
@@ -120,6 +125,11 @@ def ours(results: Path = RESULTS) -> list[Measured]:
 def again() -> list[Measured]:
     """Not fitted: the same models once more, on another host with the same kind of GPU."""
     return ours(RESULTS.with_name("gpu-again"))
+
+
+def pair() -> list[Measured]:
+    """Not fitted: tensor parallelism over two GPUs of one host."""
+    return ours(RESULTS.with_name("gpu-pair"))
 
 
 def reference() -> list[Measured]:

@@ -6,7 +6,7 @@ from statistics import median
 
 import pytest
 
-from tests.unit.estimate.measured import ours, reference
+from tests.unit.estimate.measured import ours, pair, reference
 
 OURS, REFERENCE = ours(), reference()
 ALL = [*OURS, *REFERENCE]
@@ -83,3 +83,19 @@ def test_open_loops_throughput_and_order_of_magnitude():
             assert loop["mean_ttft_ms"] / 2 <= found.ttft_s * 1e3 <= loop["mean_ttft_ms"]
             seen += 1
     assert seen == 2
+
+
+def test_two_gpus_in_one_host_were_never_fitted():
+    """Tensor parallelism over NVLink: single steps and closed loops within the aims that hold for one GPU."""
+    found = pair()
+    assert {sample.layout.tensor_parallel_size for sample in found} == {2}
+    for phase, aim in (("decode", 0.05), ("prefill", 0.08)):
+        sizes = [abs(error) for sample in found for error in sample.errors(phase)]
+        print(f"two GPUs, {phase}: median {median(sizes):.1%}, worst {max(sizes):.1%} of {len(sizes)}")
+        assert median(sizes) <= aim
+    rates = []
+    for sample in found:
+        for loop in sample.document["loops"]:
+            if "concurrency" in loop:
+                rates.append(abs(sample.observed(loop).requests_per_s / loop["requests_per_s"] - 1))
+    assert median(rates) <= 0.06

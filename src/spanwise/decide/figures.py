@@ -122,7 +122,8 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         caveats.append(
             _caveat(
                 "several_gpus_not_measured",
-                "of layouts of several GPUs only pairs of H100 over NVLink were measured; collectives follow NCCL's model",
+                "of layouts of several GPUs only pairs of H100 over NVLink were measured; collectives follow NCCL's model"
+                + (_PIPELINES if candidate.layout.pipeline_parallel_size > 1 else ""),
             )
         )
     caveats += _about_objectives(question, ranges)
@@ -157,6 +158,10 @@ def predicted(judge: Judge, candidate: Candidate) -> Predicted | None:
         uncertainty={key: value for key, value in ranges.items() if value is not None},
         caveats=tuple(caveats),
     )
+
+
+# docs/accuracy.md, "A pipeline over two H100 of one host".
+_PIPELINES = "; a pipeline of two carried 6 to 30 % fewer requests than predicted"
 
 
 def _about_objectives(question: Question, ranges: dict[str, tuple[float, float] | None]) -> list[str]:

@@ -127,9 +127,10 @@ def again() -> list[Measured]:
     return ours(RESULTS.with_name("gpu-again"))
 
 
-def pair() -> list[Measured]:
-    """Not fitted: tensor parallelism over two GPUs of one host."""
-    return ours(RESULTS.with_name("gpu-pair"))
+def pair(kind: Literal["tensor", "pipeline"] = "tensor") -> list[Measured]:
+    """Not fitted: tensor parallelism, or a pipeline, over two GPUs of one host."""
+    found = ours(RESULTS.with_name("gpu-pair"))
+    return [sample for sample in found if sample.document[f"{kind}_parallel_size"] == 2]
 
 
 def reference() -> list[Measured]:

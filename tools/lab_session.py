@@ -12,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from spanwise.lab import bring, enter, links
+from spanwise.lab import bring, enter
 from spanwise.lab.processes import command_line, descendants
+from spanwise.lab.rate import change_rate
 from spanwise.lab.spec import LabSpec, LabState
 
 TOOLS = Path(__file__).resolve().parent
@@ -131,7 +132,7 @@ class Lab:
 
     def rate(self, mbit: float | None) -> None:
         """Every link at this rate from now on; None: not limited."""
-        self.state = links.set_rate(self.state, None if mbit is None else mbit * 1e6)
+        self.state = change_rate(self.state, None if mbit is None else mbit * 1e6)
 
     def ping(self, sizes: tuple[int, ...], repeats: int = 15) -> dict[int, list[float]]:
         """Milliseconds of all-reduces of these sizes (bytes) between the first two hosts."""

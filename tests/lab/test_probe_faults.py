@@ -267,9 +267,9 @@ def test_the_lab_is_healthy_again(lab: LabState) -> None:
 
 @pytest.mark.parametrize("megabit", [5, 10, 20, 50, 100, 200])
 def test_the_bandwidth_found_is_the_rate_that_was_set(lab: LabState, megabit: int) -> None:
-    from spanwise.lab.links import set_rate
+    from spanwise.lab.rate import change_rate
 
-    set_rate(lab, megabit * 1e6)
+    change_rate(lab, megabit * 1e6)
     try:
         probed, wire = preflight(LabReach(lab), Expected(interface="eth0"), lambda _text: None)
         assert wire is not None
@@ -279,7 +279,7 @@ def test_the_bandwidth_found_is_the_rate_that_was_set(lab: LabState, megabit: in
         finally:
             wire.abandon()
     finally:
-        set_rate(lab, RATE)
+        change_rate(lab, RATE)
     for rate in (pair["there_bytes_per_s"], pair["back_bytes_per_s"]):
         print(f"set {megabit} Mbit/s, found {rate * 8e-6:.2f}")
         assert rate * 8e-6 == pytest.approx(megabit, rel=0.1)
@@ -328,7 +328,7 @@ def test_measured_facts_change_a_verdict_that_the_catalogue_had_wrong(lab: LabSt
     from spanwise.facts.architectures import model_facts
     from spanwise.facts.book import book_from
     from spanwise.intent.types import Intent
-    from spanwise.lab.links import set_rate
+    from spanwise.lab.rate import change_rate
 
     asked = Intent.model_validate(
         {
@@ -342,12 +342,12 @@ def test_measured_facts_change_a_verdict_that_the_catalogue_had_wrong(lab: LabSt
     model = model_facts(EVEN, name="even")
     believed = decide(asked, model)
     assert (believed.verdict, believed.justified) == ("multi_node", True)
-    set_rate(lab, 10e6)
+    change_rate(lab, 10e6)
     try:
         effort = Effort(ping_s=0.2, stream_s=0.6, sizes=(1 << 10, 1 << 14, 1 << 18), seconds_per_size=0.4)
         document = probe(LabReach(lab), Request(effort=effort, fabric="ethernet-10g"), lambda _text: None)
     finally:
-        set_rate(lab, RATE)
+        change_rate(lab, RATE)
     assert {finding["code"] for finding in document["findings"]} == {"link_slow"}
     measured = decide(asked, model, book_from(document))
     assert measured.verdict == "one_gpu"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,18 +91,10 @@ def adopt(
 
 def _read(file: str) -> bytes:
     from spanwise.errors import ManifestError
+    from spanwise.reading import read_file
     from spanwise.render.lint.documents import MAX_BYTES
 
-    if file == "-":
-        return sys.stdin.buffer.read(MAX_BYTES + 1)
-    try:
-        with Path(file).open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ManifestError(
-            f"cannot be read: {reason}", where=file[:200], remedy="give the path of a manifest or a command"
-        ) from None
+    return read_file(file, most_bytes=MAX_BYTES, what="a manifest or a command", error=ManifestError)
 
 
 def _write(adopted: list[Adopted], directory: Path) -> list[list[str]]:

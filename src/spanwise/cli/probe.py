@@ -161,7 +161,7 @@ def _show(document: dict[str, Any]) -> None:
 def _show_group(group: dict[str, Any]) -> None:
     frame.echo(f"{group['name']}: {group['operation']} over {', '.join(group['hosts'])} ({group['backend']})")
     for point in group["points"]:
-        size = f"{point['bytes'] >> 20} MiB" if point["bytes"] >= 1 << 20 else f"{point['bytes'] >> 10} KiB"
+        size = _size(point["bytes"])
         frame.echo(
             f"  {size:>8}  p50 {point['p50_us']:>10.0f} us  p95 {point['p95_us']:>10.0f}  p99 {point['p99_us']:>10.0f}  "
             f"({point['n']:.0f} rounds)"
@@ -172,10 +172,7 @@ def _show_group(group: dict[str, Any]) -> None:
             f"{line['worst_error']:.0%}"
         )
     if group["skipped_bytes"]:
-        frame.echo(
-            f"  too long for this probe: "
-            f"{', '.join(f'{size >> 20} MiB' if size >= 1 << 20 else f'{size >> 10} KiB' for size in group['skipped_bytes'])}"
-        )
+        frame.echo(f"  too long for this probe: {', '.join(map(_size, group['skipped_bytes']))}")
 
 
 def _show_tried(tried: dict[str, Any]) -> None:
@@ -183,9 +180,13 @@ def _show_tried(tried: dict[str, Any]) -> None:
         f"{tried['group']}: {tried['operation']} with {tried['name']}={tried['value']} over without, {tried['passes']} passes each"
     )
     for row in tried["sizes"]:
-        size = f"{row['bytes'] >> 20} MiB" if row["bytes"] >= 1 << 20 else f"{row['bytes'] >> 10} KiB"
+        size = _size(row["bytes"])
         frame.echo(
             f"  {size:>8}  {row['ratio']:.3f} ({row['low']:.3f} to {row['high']:.3f}; noise {row['noise']:.1%}): {row['verdict']}"
         )
     if tried["warning"]:
         frame.echo(f"  {tried['warning']}")
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes >> 20} MiB" if size_bytes >= 1 << 20 else f"{size_bytes >> 10} KiB"

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from spanwise.estimate.step import Work, step_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from spanwise.estimate.rates import Rates
     from spanwise.estimate.serving import Load
     from spanwise.estimate.step import Costs
@@ -76,7 +78,7 @@ class Seen:
         return _mean(self.tpot_s[skip:] or self.tpot_s)
 
 
-def percentile(values: tuple[float, ...], share: float) -> float:
+def percentile(values: Sequence[float], share: float) -> float:
     """Linear between neighbours, as numpy's default."""
     ordered = sorted(values)
     at = share * (len(ordered) - 1)

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from spanwise.checkpoints import small
@@ -27,6 +26,7 @@ from spanwise.lab.machine import free_bytes
 from spanwise.lab.processor import quick_dtype
 from spanwise.lab.spec import LabSpec, LabState
 from spanwise.lab.wiring import Isolation
+from spanwise.reading import bytes_of
 from spanwise.render.lint.documents import MAX_BYTES
 from spanwise.render.manifest import read_manifest
 
@@ -80,10 +80,9 @@ def load(file: str) -> bytes:
         ManifestError: It cannot be read.
     """
     try:
-        with Path(file).open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
+        return bytes_of(file, MAX_BYTES)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or str(error) or "not a regular file"
         raise ManifestError(
             f"cannot be read: {reason}", where=file[:200], remedy="give the path of a manifest"
         ) from None

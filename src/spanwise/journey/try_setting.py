@@ -7,9 +7,9 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from spanwise.errors import InputError
+from spanwise.estimate.replay import percentile
 from spanwise.plan.environment import ALLOWED, refusal
 from spanwise.plan.network import NEVER
-from spanwise.probe.curve import percentile
 from spanwise.probe.run import Effort, Group, Say, measure_group
 
 if TYPE_CHECKING:

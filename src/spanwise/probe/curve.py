@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import random
 import statistics
 from dataclasses import dataclass
 from typing import Any
+
+from spanwise.estimate.replay import percentile
 
 _RESAMPLES = 300
 
@@ -28,15 +29,6 @@ class Line:
     alpha_range_s: tuple[float, float]
     beta_range_bytes_per_s: tuple[float, float]
     worst_error: float
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The value below which ``share`` of the values lie, by linear interpolation (numpy's default method)."""
-    ordered = sorted(values)
-    position = share * (len(ordered) - 1)
-    low = math.floor(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (position - low) * (ordered[high] - ordered[low])
 
 
 def summary(times_s: list[float]) -> dict[str, float]:

@@ -207,18 +207,24 @@ def script(name: str, asked: dict[str, Any], python: str) -> list[str]:
     return [python or "python3", "-c", source, json.dumps(asked)]
 
 
+def last_json(text: str) -> Any:
+    """The document in the last line that begins one; None where there is none. NCCL's log may stand around it."""
+    lines = [line for line in text.splitlines() if line.startswith("{")]
+    try:
+        return json.loads(lines[-1]) if lines else None
+    except ValueError:
+        return None
+
+
 def answer_of(host: Host, answer: Answer, what: str) -> Any:
     """The JSON that a script wrote.
 
     Raises:
         ProbeError: It wrote none: it failed, or did not end in time.
     """
-    lines = [line for line in answer.text.splitlines() if line.startswith("{")]
-    if lines:
-        try:
-            return json.loads(lines[-1])
-        except ValueError:
-            pass
+    document = last_json(answer.text)
+    if document is not None:
+        return document
     said = [line.strip() for line in answer.errors.splitlines() if line.strip()]
     reason = (
         "did not answer in time" if answer.code is None else said[-1][:300] if said else f"ended with {answer.code}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from spanwise.errors import ProbeError
 from spanwise.probe.curve import curve, summary
-from spanwise.probe.reach import Answer, Host, Job, Reach, answer_of, script
+from spanwise.probe.reach import Host, Job, Reach, answer_of, last_json, script
 from spanwise.probe.report import Expected, HostReport, Probed
 
 Say = Callable[[str], None]
@@ -203,7 +203,7 @@ class Wire:
             self._job(name, do="end", address=host.address, peers=peers).result(_PYTHON_START_S)
         for name, job in self.jobs.items():
             answer = job.result(5.0)
-            said = _last_json(answer)
+            said = last_json(answer.text)
             if said is not None:
                 probed.heard[name] = said["datagrams"]
                 probed.busy[name] = said["busy"]
@@ -217,19 +217,6 @@ class Wire:
 
 def _rate(window: dict[str, Any]) -> float | None:
     return window["bytes"] / window["seconds"] if window["seconds"] > 0 and window["bytes"] > 0 else None
-
-
-def _last_json(answer: Answer) -> dict[str, Any] | None:
-    import json
-
-    for line in reversed(answer.text.splitlines()):
-        if line.startswith("{"):
-            try:
-                said: dict[str, Any] = json.loads(line)
-            except ValueError:
-                return None
-            return said
-    return None
 
 
 def preflight(reach: Reach, expected: Expected, say: Say, paths: tuple[str, ...] = ()) -> tuple[Probed, Wire | None]:

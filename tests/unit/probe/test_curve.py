@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanwise.probe.curve import curve, fit_line, percentile, summary
+from spanwise.estimate.replay import percentile
+from spanwise.probe.curve import curve, fit_line, summary
 
 SIZES = [1 << power for power in range(10, 27, 2)]
 

@@ -24,7 +24,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --q
 # Tests and the lab start `spanwise` and `python` by name, on emulated hosts too.
 RUN   := PATH="$(BIN):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 
-.PHONY: help demo test check accuracy bench-search env clean
+.PHONY: help demo test check accuracy bench-search bench-manifests env clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make accuracy  write docs/accuracy.md from what was measured"
 	@echo "make bench-search  time the search on one core; every run is kept in results/search"
+	@echo "make bench-manifests  run every rendered golden file in the lab; results are kept in results/lab-run and add up"
 	@echo "make env     only make the environment ($(VENV))"
 	@echo "make clean   remove .venv and what tools left in the checkout"
 
@@ -78,6 +79,10 @@ accuracy: $(STAMP)
 
 bench-search: $(STAMP)
 	@$(RUN) python tools/bench_search.py
+
+# More than an hour on two cores; interrupted, it goes on where it was.
+bench-manifests: $(STAMP)
+	@$(RUN) python tools/run_manifests.py
 
 # Only the default environment: one that VENV= names may be yours.
 clean:

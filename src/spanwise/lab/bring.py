@@ -25,6 +25,7 @@ from spanwise.lab import isolation as kinds
 from spanwise.lab import state as state_file
 from spanwise.lab import wiring
 from spanwise.lab.processes import command_line, descendants, start_ticks
+from spanwise.lab.ray_node import confined_environment
 from spanwise.lab.spec import MIN_SHM_BYTES, HostState, LabSpec, LabState
 
 UP_TIMEOUT_S = 120
@@ -74,6 +75,7 @@ def _keeper_plan(spec: LabSpec, isolation: wiring.Isolation, listener: socket.so
                 "peers": peers,
                 "tbf": wiring.shaping(spec.rate_bit_per_s),
                 "ray": spec.ray,
+                "confined": spec.confined and {"kind": isolation, **spec.confined.model_dump()},
             }
         )
     return {
@@ -213,7 +215,7 @@ def up(spec: LabSpec, *, port: int = 0, wanted: wiring.Isolation | None = None, 
 def _up(spec: LabSpec, *, port: int, wanted: wiring.Isolation | None, progress: Progress) -> Leash:
     """`up`, with the right to do so held from the first look to the written state."""
     check_free(spec)
-    isolation, refused = kinds.choose(wanted)
+    isolation, refused = kinds.choose(wanted, confined=spec.confined is not None)
     for no in refused:
         progress(f"isolation {no.isolation} is not possible here: {no.reason}")
     listener = _listener(port)
@@ -226,7 +228,9 @@ def _up(spec: LabSpec, *, port: int, wanted: wiring.Isolation | None, progress: 
         stderr=subprocess.DEVNULL,
         text=True,
         pass_fds=[listener.fileno()],
-        env={name: value for name, value in os.environ.items() if not _SECRET.search(name)},
+        env=confined_environment()
+        if spec.confined
+        else {name: value for name, value in os.environ.items() if not _SECRET.search(name)},
         start_new_session=True,  # Ctrl-C goes to the command, which then lets go of the leash
         cwd="/",
     )

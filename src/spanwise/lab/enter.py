@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spanwise.errors import InputError, LabError
+from spanwise.lab.isolation import confined_command
 from spanwise.lab.processes import descendants, start_ticks
 from spanwise.lab.ray_node import HOST_DIR, node_environment
 from spanwise.lab.spec import HostState, LabState
@@ -21,13 +22,19 @@ def host_environment(state: LabState, host: HostState) -> dict[str, str]:
     loopback = state.isolation == "loopback"
     directory = f"{HOST_DIR}-{host.name}" if loopback else HOST_DIR
     environment = node_environment(
-        name=host.name, address=host.address, interface="lo" if loopback else "eth0", directory=directory
+        name=host.name,
+        address=host.address,
+        interface="lo" if loopback else "eth0",
+        directory=directory,
+        confined=state.spec.confined is not None,
     )
     return environment | {"RAY_ADDRESS": state.ray_address, "TERM": os.environ.get("TERM", "dumb")}
 
 
 def host_command(state: LabState, host: HostState, command: list[str]) -> list[str]:
-    """``command`` as it must be started from the machine to run on ``host``."""
+    """``command`` as it must be started from the machine to run on ``host``; without rights where foreign code may run there."""
+    if state.spec.confined is not None:
+        command = [*confined_command(state.isolation), *command]
     if state.isolation == "loopback":
         return command
     user = ["--user", "--preserve-credentials"] if state.isolation == "userns" else []

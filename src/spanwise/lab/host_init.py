@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from spanwise.lab import sandbox
+from spanwise.lab.isolation import confined_command
 from spanwise.lab.ray_node import HOST_DIR, node_environment, ray_start_command
 
 
@@ -36,11 +38,15 @@ def private_world(spec: dict[str, object]) -> None:
     loopback, and gloo then announces 127.0.0.1 to the other hosts ("Gloo connectFullMesh failed").
     """
     socket.sethostname(str(spec["name"]))
+    names = "127.0.0.1 localhost\n" + "".join(f"{ip} {name}\n" for name, ip in dict(spec["peers"]).items())  # type: ignore[call-overload]
+    if spec["confined"]:
+        sandbox.enter({**dict(spec["confined"]), "shm_bytes": spec["shm_bytes"]}, hosts=names, host_dir=HOST_DIR)  # type: ignore[call-overload]
+        return
     _run("mount", "-t", "tmpfs", "-o", f"size={spec['shm_bytes']},mode=1777", "tmpfs", "/dev/shm")  # noqa: S108 - private to this namespace
     Path(HOST_DIR).mkdir()
     _run("mount", "-t", "tmpfs", "-o", "size=2g,mode=0700", "tmpfs", HOST_DIR)
     hosts = Path(HOST_DIR) / "hosts"
-    hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{ip} {name}\n" for name, ip in dict(spec["peers"]).items()))  # type: ignore[call-overload]
+    hosts.write_text(names)
     _run("mount", "--bind", str(hosts), "/etc/hosts")
 
 
@@ -59,7 +65,11 @@ def own_link(spec: dict[str, object]) -> None:
 def start_ray(spec: dict[str, object]) -> None:
     """`ray start` for this host; its output goes to a file on the host."""
     environment = node_environment(
-        name=str(spec["name"]), address=str(spec["address"]), interface="eth0", directory=HOST_DIR
+        name=str(spec["name"]),
+        address=str(spec["address"]),
+        interface="eth0",
+        directory=HOST_DIR,
+        confined=bool(spec["confined"]),
     )
     command = ray_start_command(
         address=str(spec["address"]),
@@ -71,9 +81,13 @@ def start_ray(spec: dict[str, object]) -> None:
         temp_dir=f"{HOST_DIR}/ray",
         block=False,
     )
+    if spec["confined"]:
+        command = [*confined_command(dict(spec["confined"])["kind"]), *command]  # type: ignore[call-overload]
     log = Path(HOST_DIR) / "ray-start.log"
     with log.open("w") as out:
-        done = subprocess.run(command, env=environment, stdout=out, stderr=subprocess.STDOUT, check=False, cwd="/")
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, check=False, cwd="/"
+        )
     if done.returncode:
         tail = " | ".join(line.strip() for line in log.read_text().splitlines()[-6:] if line.strip())
         raise RuntimeError(f"ray start exited {done.returncode}: {tail}")

@@ -10,9 +10,11 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 
 from spanwise.errors import InputError, LabError, UnsupportedPlatformError
+from spanwise.lab import confine
 from spanwise.lab.wiring import Isolation
 
 TOOLS = ("unshare", "nsenter", "ip", "tc", "mount")
@@ -74,6 +76,11 @@ def host_command() -> list[str]:
     return ["unshare", *_NAMESPACES, "--"]
 
 
+def confined_command(isolation: Isolation) -> list[str]:
+    """Prefix that gives up every right before it runs a command (on a host, in its namespaces)."""
+    return [sys.executable, "-I", confine.__file__, isolation]
+
+
 # What a lab must be able to do, tried for real in a throw-away namespace: a bridge, a shaped link, a private /dev/shm, and a
 # host's namespaces nested inside.
 _REHEARSAL = (
@@ -107,28 +114,46 @@ def refusal(isolation: Isolation) -> Refusal | None:
     return Refusal(isolation=isolation, reason=reason) if reason else None
 
 
-def choose(wanted: Isolation | None) -> tuple[Isolation, list[Refusal]]:
+_NO_CONFINEMENT: dict[Isolation, str] = {
+    "userns": "root in a user namespace is still root to the machine's files; as root the lab takes the kind root, as a user userns",
+    "loopback": "its hosts share the machine's processes, network and files",
+}
+
+
+def choose(wanted: Isolation | None, *, confined: bool = False) -> tuple[Isolation, list[Refusal]]:
     """The best isolation this machine allows, with the refusals met on the way.
 
     Args:
         wanted: Only this kind, or None for the best.
+        confined: Only a kind in which foreign code can be kept without rights.
 
     Raises:
         InputError: The wanted kind is not to be had here.
-        LabError: None is (cannot happen while loopback is always possible; kept for a machine without /proc).
+        LabError: None is; without ``confined`` only on a machine without /proc.
     """
     if wanted is not None:
-        if no := refusal(wanted):
+        if no := _refusal(wanted, confined=confined):
             raise InputError(
-                f"isolation {wanted!r} is not possible here: {no.reason}",
+                f"isolation {wanted!r} is not possible here{' for foreign code' if confined else ''}: {no.reason}",
                 where="--isolation",
                 remedy="leave the option away to get the best kind that this machine allows",
             )
         return wanted, []
     refused: list[Refusal] = []
     for isolation in ("userns", "root", "loopback"):
-        no = refusal(isolation)
+        no = _refusal(isolation, confined=confined)
         if no is None:
             return isolation, refused
         refused.append(no)
-    raise LabError("no kind of isolation is possible here", where="lab", remedy="; ".join(r.reason for r in refused))
+    reasons = "; ".join(f"{no.isolation}: {no.reason}" for no in refused)
+    raise LabError(
+        f"no kind of isolation {'that keeps foreign code without rights ' if confined else ''}is possible here",
+        where="lab",
+        remedy=reasons,
+    )
+
+
+def _refusal(isolation: Isolation, *, confined: bool) -> Refusal | None:
+    if confined and (isolation == "loopback" or (isolation == "userns" and os.geteuid() == 0)):
+        return Refusal(isolation=isolation, reason=_NO_CONFINEMENT[isolation])
+    return refusal(isolation)

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from spanwise.lab.sandbox import HOME_DIR
 from spanwise.lab.wiring import RAY_PORT
 
 # Ray keeps its sockets below its temp directory, and a socket path may be 107 bytes long: a short path on the host's own tmpfs.
@@ -22,12 +23,37 @@ KERNELS_VARIABLE = "SPANWISE_LAB_KERNELS"
 _PASSED_ON = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "PYTHONPATH", "HF_HOME", GUARD_VARIABLE, KERNELS_VARIABLE)
 
 
-def node_environment(*, name: str, address: str, interface: str, directory: str) -> dict[str, str]:
+# Of these nothing is the user's.
+_PASSED_ON_CONFINED = ("LANG", GUARD_VARIABLE, KERNELS_VARIABLE)
+
+
+def package_parent() -> str:
+    """The directory that Python must search to find spanwise; empty where it stands in the environment's own packages."""
+    import spanwise
+
+    parent = Path(spanwise.__file__).resolve().parent.parent
+    return "" if parent.is_relative_to(Path(sys.prefix).resolve()) else str(parent)
+
+
+def confined_environment() -> dict[str, str]:
+    """What of this process's environment hosts get on which foreign code may run: nothing that says anything of the user."""
+    keep = {key: os.environ[key] for key in _PASSED_ON_CONFINED if key in os.environ}
+    found = keep | {
+        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+        "HOME": HOME_DIR,
+        "VIRTUAL_ENV": sys.prefix,
+    }
+    return found | ({"PYTHONPATH": package_parent()} if package_parent() else {})
+
+
+def node_environment(
+    *, name: str, address: str, interface: str, directory: str, confined: bool = False
+) -> dict[str, str]:
     """Environment of everything that runs on one emulated host.
 
     Each line is there because its absence was measured to fail (docs/lab.md, traps).
     """
-    keep = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
+    keep = confined_environment() if confined else {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
     return keep | {
         "SPANWISE_LAB_HOST": name,
         ENGINE_VARIABLE: "cpu",

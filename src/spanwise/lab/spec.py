@@ -30,6 +30,15 @@ class HostShape(BaseModel):
     labels: dict[str, str] = Field(default_factory=dict, description="Ray labels beside the lab's own.")
 
 
+class Confinement(BaseModel):
+    """What hosts on which foreign code may run are given of the machine; everything else is not there (lab/sandbox.py)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    readable: tuple[str, ...] = Field(description="Directories shown at their own place, read-only.")
+    code: str = Field(default="", description="Directory of the foreign code; a copy stands at /code.")
+
+
 class LabSpec(BaseModel):
     """What `lab up` was asked for."""
 
@@ -51,6 +60,9 @@ class LabSpec(BaseModel):
         default="lab", description="Which command brought it up; `down` takes away what `up` made."
     )
 
+    confined: Confinement | None = Field(
+        default=None, description="Set where foreign code may run: everything on the hosts then runs without rights."
+    )
     shapes: tuple[HostShape, ...] = Field(default=(), description="Per host; empty: all have gpus_per_host GPUs.")
 
     @model_validator(mode="after")

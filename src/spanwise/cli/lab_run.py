@@ -9,9 +9,11 @@ import typer
 
 from spanwise.cli import frame
 from spanwise.cli.frame import JsonFlag
+from spanwise.errors import InputError
 
 if TYPE_CHECKING:
     from spanwise.journey.lab_run import Asked, Report
+    from spanwise.journey.rehearsal import Rehearsal
     from spanwise.render.reading import Remark
 
 
@@ -34,6 +36,16 @@ def run(
         int, typer.Option("--port", min=0, max=65535, help="Loopback port of the door; 0: a free one.")
     ] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running and print how to ask it.")] = False,
+    allow_code: Annotated[
+        bool,
+        typer.Option("--allow-code", help="Run the manifest's own code too, without rights; what it is stands first."),
+    ] = False,
+    code: Annotated[
+        str | None,
+        typer.Option(
+            "--code", metavar="DIR", help="With --allow-code: where that code is; stands for any working_dir."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run a manifest on emulated hosts with small models in the place of its own, ask every model, take it down.
@@ -42,20 +54,36 @@ def run(
     import paths are served, commands, hooks and packages are refused or listed as not run, the environment goes by allowlist. Exit 1
     when a model did not answer.
 
+    With --allow-code what the manifest names is run as well: other applications, classes, variables. It is listed first; then hosts
+    are brought up on which everything runs as another user, without capabilities, files, tokens or a network beside the lab's own.
+
     Example: spanwise lab run out/manifests/rayservice.yaml
     """
     frame.wants_json(as_json)
     from spanwise.cli import live
     from spanwise.journey.lab_run import Options, load, prepare
     from spanwise.journey.lab_run import run as run_it
-    from spanwise.lab.isolation import require_linux
+    from spanwise.lab.isolation import choose, require_linux
     from spanwise.lab.request import parse_isolation
     from spanwise.serve.compat import require_engine
 
     require_linux()
-    options = Options(shrink=shrink, max_ranks=max_ranks, isolation=parse_isolation(isolation), port=port, keep=keep)
+    if code is not None and not allow_code:
+        raise InputError("no code is run", where="--code", remedy="give --allow-code too")
+    if keep and allow_code:
+        raise InputError(
+            "foreign code does not outlive the command that allowed it", where="--keep", remedy="leave --keep away"
+        )
+    kind = parse_isolation(isolation)
+    options = Options(
+        shrink=shrink, max_ranks=max_ranks, isolation=kind, port=port, keep=keep, allow_code=allow_code, code=code
+    )
     rehearsal = prepare(load(manifest), manifest, options)
     require_engine()
+    if allow_code:
+        choose(kind, confined=True)
+        for line in code_lines(rehearsal):
+            frame.note(line)
     with live.progress() as say:
         report = run_it(rehearsal, options, say, settle=frame.settle)
     if as_json:
@@ -64,6 +92,23 @@ def run(
         frame.echo(summary(report))
     if not report.all_answered:
         raise typer.Exit(1)
+
+
+def code_lines(rehearsal: Rehearsal) -> list[str]:
+    """What of the manifest's own code will be run, and what keeps it."""
+    from spanwise.journey.foreign import CONFINED, NOT_CONFINED
+
+    listed = [f"  {item.what}  ({item.where})" for item in rehearsal.code or ()]
+    return [
+        "code of the manifest's own that will be run:" if listed else "the manifest names no code of its own",
+        *listed,
+        f"it is imported from {rehearsal.code_dir or 'what is installed with spanwise: no directory was named'}",
+        "pods' commands, hooks, init containers and sidecars are not run: they are written for images that emulated hosts have not",
+        "it runs with nothing but:",
+        *(f"  {line}" for line in CONFINED),
+        "not confined:",
+        *(f"  {line}" for line in NOT_CONFINED),
+    ]
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -89,10 +134,39 @@ def document(report: Report) -> dict[str, Any]:
         "ranks": rehearsal.ranks,
         "models": [_model(asked, rehearsal) for asked in report.asked],
         "all_answered": report.all_answered,
+        "code": _code(report),
         "differences": [remark_json(remark) for remark in rehearsal.remarks],
         "phases_s": report.phases_s,
         "peak_memory_bytes": report.peak_memory_bytes,
         "endpoint": report.lab.endpoint if report.kept else None,
+    }
+
+
+def _code(report: Report) -> dict[str, Any] | None:
+    """What was run of the manifest's own code, and what it was left with; None where nothing could be."""
+    from spanwise.journey.foreign import CONFINED, NOT_CONFINED
+
+    if report.rehearsal.code is None:
+        return None
+    return {
+        "run": [{"where": item.where, "what": item.what} for item in report.rehearsal.code],
+        "directory": report.rehearsal.code_dir or None,
+        "left_with": report.left_with,
+        "confined": list(CONFINED),
+        "not_confined": list(NOT_CONFINED),
+        "applications": [
+            {
+                "name": found.name,
+                "import_path": found.import_path,
+                "route_prefix": found.route_prefix or None,
+                "answered": not found.error,
+                "http_status": found.status or None,
+                "answer": found.text or None,
+                "took_s": found.took_s,
+                "error": found.error or None,
+            }
+            for found in report.answers
+        ],
     }
 
 
@@ -156,6 +230,14 @@ def summary(report: Report) -> str:
             )
         else:
             lines.append(f"          {asked.error}")
+    for found in report.answers:
+        how = (
+            f"HTTP {found.status}: {found.text.strip()[:100]!r}"
+            if found.status
+            else "runs; it has no address of its own"
+        )
+        lines.append(f"{'SILENT  ' if found.error else 'answered'}  {found.name}  {found.import_path}  foreign code")
+        lines.append(f"          {found.error or how}")
     lines += ["", "what differs from the manifest, and why:"]
     lines += [f"  {line}" for line in differences(rehearsal.remarks)]
     lines += [

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from spanwise.errors import ManifestError
 from spanwise.plan.arguments import is_data, runs_code
 from spanwise.plan.environment import FAMILIES, refusal
-from spanwise.render.reading import Remark
+from spanwise.render.reading import Code, Remark
 
 # vLLM's CPU worker refuses to start where this share of the machine's memory is not free.
 MEMORY_SHARE = 0.1
@@ -49,20 +49,35 @@ _WHY_NOT = {
 _UNKNOWN = "not among the arguments that are known to be plain data and to exist on CPU"
 # A variable of these kinds is refused: with it the manifest asks for code.
 _LOADS = ("LD_", "DYLD_", "PYTHON")
+# What the lab sets itself, or what would lead its engines elsewhere: not the manifest's, whatever is allowed.
+_THE_LABS = frozenset(
+    {
+        "PATH", "HOME", "TMPDIR", "RAY_ADDRESS", "VLLM_HOST_IP", "OMP_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND", "HF_HUB_OFFLINE",
+        "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HF_HOME", "CUDA_VISIBLE_DEVICES", "PYTHONPATH", PARTITION,
+    }
+)  # fmt: skip
 
 
 class Carried:
     """Collects what is carried of one model, and the remarks about it."""
 
-    def __init__(self, where: str, remarks: list[Remark]) -> None:
+    def __init__(self, where: str, remarks: list[Remark], code: list[Code] | None = None) -> None:
         """Ready to take values.
 
         Args:
             where: The model's place in the manifest, for messages.
             remarks: Where differences are noted.
+            code: Where code that will be run is listed; None: it is refused.
         """
         self.where = where
         self._remarks = remarks
+        self._code = code
+
+    def runs(self, key: str, what: str) -> bool:
+        """List code that will be run; False where none may be."""
+        if self._code is not None:
+            self._code.append(Code(where=f"{self.where}.{key}"[:200], what=what[:300]))
+        return self._code is not None
 
     def refuse(self, key: str, what: str, remedy: str) -> NoReturn:
         """Raise what is wrong with ``key``.
@@ -100,9 +115,14 @@ class Carried:
         found: dict[str, Any] = {}
         for name, value in given.items():
             key = f"{prefix}.{str(name)[:60]}"
-            if name not in _REPLACED and (reason := runs_code(name, value)):
+            reason = "" if name in _REPLACED else runs_code(name, value)
+            if reason and name == "trust_remote_code" and self._code is not None:
+                self.left_out(key, name, "the model that stands in has no code of its own: there is nothing to run")
+            elif reason and self.runs(key, f"the engine argument {name}, which {reason}: {str(value)[:120]}"):
+                found[name] = value
+            elif reason:
                 self.refuse(key, f"{str(name)[:60]} {reason}, and no foreign code is run", "leave it out")
-            if name in ("data_parallel_size", "prefill_context_parallel_size", "decode_context_parallel_size"):
+            elif name in ("data_parallel_size", "prefill_context_parallel_size", "decode_context_parallel_size"):
                 if value not in (None, 1):
                     self.refuse(
                         key, f"{name} is not emulated", "the lab runs tensor and pipeline parallelism and replicas"
@@ -150,6 +170,9 @@ class Carried:
             reason = refusal(name, value)
             if name == "GLOO_SOCKET_IFNAME":
                 self.left_out(key, shown, "the lab names its hosts' interface itself")
+            elif reason and self._code is not None and name not in _THE_LABS:
+                self.runs(key, f"the environment variable {shown}, whatever it loads")
+                found[name] = value
             elif not reason:
                 found[name] = value
             elif name.startswith((*_LOADS, *FAMILIES)) or "PLUGIN" in name or name == PARTITION:

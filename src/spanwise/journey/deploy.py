@@ -60,7 +60,9 @@ def _start(target: Target, errors_to: Any) -> subprocess.Popen[str]:
 
 
 def _error(event: dict[str, Any], log_tail: str) -> SpanwiseError:
-    kind = getattr(errors, event.get("kind", ""), ClusterError)
+    # Guard: beside foreign code the driver's words are not only ours; of the names in errors.py only those of errors are meant.
+    named = getattr(errors, str(event.get("kind", "")), ClusterError)
+    kind = named if isinstance(named, type) and issubclass(named, SpanwiseError) else ClusterError
     error: SpanwiseError = kind(event["what"], where="serving", remedy=event.get("remedy", ""))
     if log_tail and kind in (ClusterError,):
         error.remedy = f"{error.remedy}\n  last words of the driver: {log_tail}"

@@ -15,6 +15,7 @@ from spanwise.checkpoints.resolve import read_config, resolve_config
 from spanwise.errors import EngineError, LayoutError, ManifestError, SpanwiseError
 from spanwise.estimate.layout import Layout, check_layout
 from spanwise.facts.architectures import model_facts
+from spanwise.journey import foreign
 from spanwise.journey.client import Reply, reply
 from spanwise.journey.deploy import Target, apply_config
 from spanwise.journey.memory import PeakMemory
@@ -43,6 +44,8 @@ class Options:
     isolation: Isolation | None = None
     port: int = 0
     keep: bool = False
+    allow_code: bool = False
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +66,16 @@ class Report:
     rehearsal: Rehearsal
     lab: LabState
     asked: tuple[Asked, ...]
+    answers: tuple[foreign.Answer, ...] = ()
+    left_with: list[dict[str, Any]] | None = None
     phases_s: dict[str, float]
     peak_memory_bytes: int
     kept: bool
 
     @property
     def all_answered(self) -> bool:
-        """True when every model did."""
-        return all(asked.reply is not None for asked in self.asked)
+        """True when every model did, and every application of foreign code."""
+        return all(asked.reply is not None for asked in self.asked) and not any(found.error for found in self.answers)
 
 
 def load(file: str) -> bytes:
@@ -95,7 +100,9 @@ def prepare(data: bytes, file: str, options: Options) -> Rehearsal:
         ManifestError: Not a manifest that can be run here.
         LayoutError: More than this machine holds, or a layout that the manifest's own model forbids.
     """
-    rehearsal = rehearse(read_manifest(data, file), dtype=quick_dtype(), shrink=options.shrink)
+    manifest = read_manifest(data, file, allow_code=options.allow_code)
+    code_dir = foreign.code_directory(manifest, options.code) if options.allow_code else ""
+    rehearsal = rehearse(manifest, dtype=quick_dtype(), shrink=options.shrink, code_dir=code_dir)
     for model in rehearsal.models:
         small.small_config(model.shape)
         _check_original(model)
@@ -151,8 +158,10 @@ def run(rehearsal: Rehearsal, options: Options, say: Progress, *, settle: Callab
         say(f"{name}: {phases[name]:.1f} s")
 
     shapes = sorted({model.shape for model in rehearsal.models}, key=lambda shape: shape.name)
-    with phase("prepare the models"):
-        directories = {shape: small.prepare(shape, say) for shape in shapes}
+    directories = {}
+    if shapes:
+        with phase("prepare the models"):
+            directories = {shape: small.prepare(shape, say) for shape in shapes}
     config = serve_config(
         rehearsal, directories, {shape: read_config(path / "config.json") for shape, path in directories.items()}
     )
@@ -162,15 +171,32 @@ def run(rehearsal: Rehearsal, options: Options, say: Progress, *, settle: Callab
         link="unlimited",
         shapes=rehearsal.hosts,
         made_by="run",
+        confined=None
+        if rehearsal.code is None
+        else foreign.confinement(rehearsal.code_dir, (path.absolute() for path in directories.values())),
     )
+    if spec.confined and os.geteuid() == 0:
+        foreign.open_to_all(directories.values())
     with phase("lab up"):
         leash = bring.up(spec, port=options.port, wanted=options.isolation, progress=say)
+    answers: tuple[foreign.Answer, ...] = ()
+    left_with = None
     try:
+        if spec.confined:
+            with phase("check that no rights are left"):
+                left_with = foreign.left_with(leash.state)
         with PeakMemory(leash.state.keeper_pid) as memory:
             with phase("apply the Serve config"):
                 replicas = apply_config(Target(lab=leash.state), config, say)
             with phase("ask every model"):
                 asked = tuple(_ask(model, rehearsal, leash.state, replicas) for model in rehearsal.models)
+            if rehearsal.foreign:
+                with phase("ask the foreign applications"):
+                    answers = tuple(
+                        foreign.ask(leash.state.endpoint, item.name, item.foreign.import_path, item.route_prefix)
+                        for item in rehearsal.foreign
+                        if item.foreign
+                    )
         if options.keep:
             settle()
             leash.commit()
@@ -182,6 +208,8 @@ def run(rehearsal: Rehearsal, options: Options, say: Progress, *, settle: Callab
         rehearsal=rehearsal,
         lab=leash.state,
         asked=asked,
+        answers=answers,
+        left_with=left_with,
         phases_s=phases,
         peak_memory_bytes=memory.peak_bytes,
         kept=options.keep,

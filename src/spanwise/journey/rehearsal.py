@@ -16,12 +16,14 @@ from typing import Any
 from spanwise.checkpoints.small import Shape
 from spanwise.errors import LayoutError, ManifestError
 from spanwise.journey.rehearsed_models import Model, models_of
+from spanwise.lab.ray_node import package_parent
+from spanwise.lab.sandbox import CODE_DIR
 from spanwise.lab.spec import HostShape
 from spanwise.lab.wiring import MAX_GPUS, MAX_HOSTS
 from spanwise.plan.make import config_sha256
 from spanwise.plan.types import Plan
 from spanwise.render.manifest import Application, Manifest
-from spanwise.render.reading import Remark
+from spanwise.render.reading import Code, Remark
 from spanwise.render.upstream import RAY_VERSION, SPANWISE_IMPORT_PATH, STOCK_IMPORT_PATH
 from spanwise.serve.inventory import PIN_PREFIX
 
@@ -41,6 +43,15 @@ class Rehearsal:
     hosts: tuple[HostShape, ...]
     models: tuple[Model, ...]
     remarks: tuple[Remark, ...]
+    code: tuple[Code, ...] | None = None
+    """Code of the manifest's own that will be run; None where none may be."""
+    code_dir: str = ""
+    """Directory that it is imported from."""
+
+    @property
+    def foreign(self) -> tuple[Application, ...]:
+        """Applications of the manifest's own code."""
+        return tuple(application for application in self.manifest.applications if application.foreign is not None)
 
     @property
     def ranks(self) -> int:
@@ -54,17 +65,18 @@ class Rehearsal:
     def memory_bytes(self) -> int:
         """What the machine must have free, generously."""
         replicas = sum(model.replicas for model in self.models)
-        doors = len({model.application for model in self.models})
+        doors = len(self.manifest.applications)
         return self.ranks * RANK_BYTES + replicas * SERVER_BYTES + len(self.hosts) * HOST_BYTES + doors * DOOR_BYTES
 
 
-def rehearse(manifest: Manifest, *, dtype: str, shrink: bool = False) -> Rehearsal:
+def rehearse(manifest: Manifest, *, dtype: str, shrink: bool = False, code_dir: str = "") -> Rehearsal:
     """Decide what is run of ``manifest``.
 
     Args:
         manifest: As read.
         dtype: The precision that this machine computes quickly.
         shrink: One replica of each model, and no more hosts than those need; tensor and pipeline sizes stay.
+        code_dir: Directory of the manifest's own code, where it may be run.
 
     Raises:
         ManifestError: It asks for code, or contradicts itself.
@@ -81,7 +93,8 @@ def rehearse(manifest: Manifest, *, dtype: str, shrink: bool = False) -> Rehears
                 reason="the lab runs this version only",
             )
         )
-    models = [model for application in manifest.applications for model in models_of(application, dtype, remarks)]
+    code = None if manifest.code is None else list(manifest.code)
+    models = [model for application in manifest.applications for model in models_of(application, dtype, remarks, code)]
     seen: set[tuple[str, str]] = set()
     for model in models:
         if (model.application, model.name) in seen:
@@ -102,7 +115,8 @@ def rehearse(manifest: Manifest, *, dtype: str, shrink: bool = False) -> Rehears
         )
     models = [_pinned(model, manifest) for model in models]
     shapes = _hosts(manifest, models, remarks)
-    if shrink:
+    foreign = [application for application in manifest.applications if application.foreign is not None]
+    if shrink and not foreign:  # what foreign code asks of its hosts is known only once it runs
         shapes = _fewer(shapes, models, remarks)
     if len(shapes) > MAX_HOSTS or max((shape.gpus for shape in shapes), default=0) > MAX_GPUS:
         raise LayoutError(
@@ -115,7 +129,14 @@ def rehearse(manifest: Manifest, *, dtype: str, shrink: bool = False) -> Rehears
         raise ManifestError(
             missing, where=manifest.file, remedy="raise the replicas or GPUs of a worker group, or lower the models'"
         )
-    return Rehearsal(manifest=manifest, hosts=tuple(shapes), models=tuple(models), remarks=tuple(remarks))
+    return Rehearsal(
+        manifest=manifest,
+        hosts=tuple(shapes),
+        models=tuple(models),
+        remarks=tuple(remarks),
+        code=None if code is None else tuple(code),
+        code_dir=code_dir,
+    )
 
 
 def _pinned(model: Model, manifest: Manifest) -> Model:
@@ -170,6 +191,7 @@ def _hosts(manifest: Manifest, models: list[Model], remarks: list[Remark]) -> li
     for model in models:
         if model.plan is None:
             wanted += model.gpus_of_hosts() * model.replicas
+    wanted = wanted or [1]  # only foreign applications, which say nothing of hosts
     remarks.append(
         Remark(
             kind="changed",
@@ -280,6 +302,7 @@ def serve_config(
                 [model for model in rehearsal.models if model.application == application.name],
                 directories,
                 configs,
+                rehearsal.code_dir,
             )
             for application in rehearsal.manifest.applications
         ]
@@ -291,8 +314,24 @@ def _application(
     models: list[Model],
     directories: Mapping[Shape, Path],
     configs: Mapping[Shape, dict[str, Any]],
+    code_dir: str,
 ) -> dict[str, Any]:
-    common = {"name": application.name, "route_prefix": application.route_prefix}
+    path = _python_path() if code_dir else {}
+    common: dict[str, Any] = {"name": application.name, "route_prefix": application.route_prefix or None}
+    if (foreign := application.foreign) is not None:
+        environment = foreign.runtime_env
+        return {
+            **common,
+            "import_path": foreign.import_path,
+            "args": application.args,
+            "runtime_env": {
+                "env_vars": environment.variables | path,
+                **({"worker_process_setup_hook": environment.hook} if environment.hook else {}),
+            },
+            **({"deployments": list(foreign.deployments)} if foreign.deployments else {}),
+        }
+    if path:
+        common["runtime_env"] = {"env_vars": path}
     if application.runtime == "spanwise":
         plans = [_plan(model, str(directories[model.shape]), configs[model.shape]) for model in models]
         return {
@@ -305,10 +344,16 @@ def _application(
             **model.llm_config,
             "deployment_config": {**model.llm_config["deployment_config"], "num_replicas": model.replicas},
             "model_loading_config": {"model_id": model.name, "model_source": str(directories[model.shape])},
+            **({"runtime_env": {"env_vars": model.environment | path}} if path else {}),
         }
         for model in models
     ]
     return {**common, "import_path": STOCK_IMPORT_PATH, "args": {"llm_configs": llm_configs}}
+
+
+def _python_path() -> dict[str, str]:
+    """Where Python looks for the manifest's own code: after the rights are gone, and nowhere before (lab/confine.py)."""
+    return {"PYTHONPATH": ":".join(filter(None, (CODE_DIR, package_parent())))}
 
 
 def _plan(model: Model, source: str, config: dict[str, Any]) -> Plan:

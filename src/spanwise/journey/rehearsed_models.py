@@ -12,7 +12,7 @@ from spanwise.journey.carried import PARTITION, Carried
 from spanwise.plan.load import parse_plan
 from spanwise.plan.types import Plan
 from spanwise.render.manifest import Application
-from spanwise.render.reading import Remark
+from spanwise.render.reading import Code, Remark
 from spanwise.render.serve_config import SERVE_OWNED
 
 MOST_RANKS_OF_A_REPLICA = 1024
@@ -88,24 +88,31 @@ class Model:
         return [tensor * stages] if self.strategy == "STRICT_PACK" else [tensor] * stages
 
 
-def models_of(application: Application, dtype: str, remarks: list[Remark]) -> list[Model]:
+def models_of(
+    application: Application, dtype: str, remarks: list[Remark], code: list[Code] | None = None
+) -> list[Model]:
     """The models of one application.
 
     Args:
         application: As read.
         dtype: The precision that this machine computes quickly.
         remarks: Where differences are noted.
+        code: Where code that will be run is listed; None: it is refused.
 
     Raises:
         ManifestError: It asks for code, or is none that its runtime takes.
         PlanError: A plan in it is damaged, or sets what it may not.
     """
     key = "plans" if application.runtime == "spanwise" else "llm_configs"
-    carried = Carried(application.where, remarks)
+    if application.foreign is not None:
+        return []
+    carried = Carried(application.where, remarks, code)
     for name, value in application.args.items():
         if name == key:
             continue
         if name == "ingress_cls_config" and isinstance(value, Mapping) and value.get("ingress_cls"):
+            if application.runtime == "stock" and carried.runs(name, f"the ingress {str(value['ingress_cls'])[:120]}"):
+                continue
             carried.refuse(name, "ingress_cls imports a class by name", "leave it out")
         if application.runtime == "spanwise" or name not in ("ingress_cls_config", "ingress_deployment_config"):
             carried.refuse(str(name)[:60], f"is no argument of {application.runtime} applications", f"give {key}")
@@ -115,22 +122,22 @@ def models_of(application: Application, dtype: str, remarks: list[Remark]) -> li
         carried.refuse(key, "names no model", f"give `{key}:` with one entry per model")
     if application.runtime == "spanwise":
         return [
-            _of_plan(application, item, f"{application.where}.plans[{index}]", dtype, remarks)
+            _of_plan(application, item, Carried(f"{application.where}.plans[{index}]", remarks, code), dtype)
             for index, item in enumerate(listed)
         ]
     return [
-        _of_config(application, item, Carried(f"{application.where}.llm_configs[{index}]", remarks), dtype)
+        _of_config(application, item, Carried(f"{application.where}.llm_configs[{index}]", remarks, code), dtype)
         for index, item in enumerate(listed)
     ]
 
 
-def _of_plan(application: Application, document: Any, where: str, dtype: str, remarks: list[Remark]) -> Model:
+def _of_plan(application: Application, document: Any, carried: Carried, dtype: str) -> Model:
+    where = carried.where
     if not isinstance(document, dict):
         raise ManifestError(
             "a plan is a mapping", where=where, remedy="use what `spanwise render --runtime spanwise` writes"
         )
     plan = parse_plan(document, where)
-    carried = Carried(where, remarks)
     asked = {name: value for name, value in plan.engine_args.items() if name not in ("model", "served_model_name")}
     arguments = carried.engine_arguments(asked, dtype=dtype, prefix="engine_args")
     environment = carried.environment(
@@ -172,10 +179,15 @@ def _shape(carried: Carried, arguments: Mapping[str, Any], environment: Mapping[
 def _of_config(application: Application, config: Any, carried: Carried, dtype: str) -> Model:
     if not isinstance(config, dict):
         carried.refuse("", "is no mapping (a file in the cluster's images is not read)", "write the model's config out")
+    classes: dict[str, Any] = {}
     for key, value in config.items():
         if key in _CARRIED or value is None:
             continue
         if key in _IMPORTS:
+            named = value.get("callback_class") if isinstance(value, dict) else value
+            if isinstance(named, str) and carried.runs(key, f"the class {named[:120]}"):
+                classes[key] = value
+                continue
             carried.refuse(key, f"{key} imports a class by name, and no foreign code is run", "leave it out")
         if key not in _LEFT_OUT:
             carried.refuse(str(key)[:60], f"Ray Serve LLM has no field {str(key)[:60]!r}", "see `spanwise lint`")
@@ -208,6 +220,7 @@ def _of_config(application: Application, config: Any, carried: Carried, dtype: s
             **({"runtime_env": {"env_vars": environment}} if environment else {}),
             **_experimental(config, carried),
             "callback_config": _LOCAL_WEIGHTS,
+            **classes,
         },
         environment=environment,
     )
@@ -246,6 +259,7 @@ def _environment(value: Any, carried: Carried) -> dict[str, str]:
     runtime_env = _mapping(value, carried, "runtime_env")
     for key in runtime_env:
         if key != "env_vars" and runtime_env[key]:
+            # Guard: of a model only variables, also where code is allowed: Ray would fetch or install the rest.
             carried.refuse(
                 f"runtime_env.{str(key)[:60]}",
                 f"runtime_env.{str(key)[:60]} brings code, packages or commands, and none are run",

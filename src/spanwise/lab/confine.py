@@ -101,14 +101,14 @@ def report() -> dict[str, Any]:
     return {
         "uid": os.geteuid(),
         "groups": os.getgroups(),
-        "machine_uid": int(maps[1]) if maps else None,
+        "uid_outside": int(maps[1]) if maps else None,
         "own_user_namespace": maps[:1] == [str(RUNNER)],
         "capabilities": {name: status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")},
         "no_new_privs": status.get("NoNewPrivs") == "1",
         "makes_user_namespaces": _libc().unshare(_CLONE_NEWUSER) == 0,
         "interfaces": sorted(line.split(":")[0].strip() for line in Path("/proc/net/dev").read_text().splitlines()[2:]),
-        "directory": os.readlink("/proc/self/cwd"),
-        "root": sorted(os.listdir(".")),
+        "directory": str(Path("/proc/self/cwd").readlink()),
+        "root": sorted(entry.name for entry in Path().iterdir()),
     }
 
 

@@ -86,7 +86,13 @@ def start_ray(spec: dict[str, object]) -> None:
     log = Path(HOST_DIR) / "ray-start.log"
     with log.open("w") as out:
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, check=False, cwd="/"
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            check=False,
+            cwd="/",
         )
     if done.returncode:
         tail = " | ".join(line.strip() for line in log.read_text().splitlines()[-6:] if line.strip())

@@ -57,7 +57,7 @@ def _show(path: str) -> None:
     target = Path(path)
     if old.is_symlink():
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(os.readlink(old))
+        target.symlink_to(old.readlink())
     elif old.is_dir():
         target.mkdir(parents=True, exist_ok=True)
         _mount(str(old), path, None, _BIND | _REC)
@@ -77,7 +77,7 @@ def _copy(source: Path, target: Path, left: list[int]) -> None:
         left[0] -= 1
         inner = target / entry.name
         if entry.is_symlink():
-            inner.symlink_to(os.readlink(entry.path))
+            inner.symlink_to(Path(entry.path).readlink())
         elif entry.is_dir():
             _copy(Path(entry.path), inner, left)
         elif entry.is_file():
@@ -127,7 +127,12 @@ def enter(spec: dict[str, Any], *, hosts: str, host_dir: str) -> None:
     _mount(f"{_OLD}/proc", "/proc", None, _BIND | _REC)
     for path in (*_SYSTEM, *(f"/etc/{name}" for name in _ETC), *(f"/dev/{name}" for name in _DEVICES)):
         _show(path)
-    for name, target in (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")):
+    for name, target in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ):
         Path(f"/dev/{name}").symlink_to(target)
     for path in readable:
         if not any(path == other or path.startswith(f"{other}/") for other in (*_SYSTEM, *readable) if other != path):

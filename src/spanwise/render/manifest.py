@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from spanwise.errors import ManifestError
+from spanwise.render.foreign import ForeignApplication, foreign_application, runtime_env
 from spanwise.render.lint.documents import Document, Path, read_documents, read_text
 from spanwise.render.lint.report import items, mapping
 from spanwise.render.manifest_groups import Group, read_group
-from spanwise.render.reading import Reading, Remark
+from spanwise.render.reading import Code, Reading, Remark
 from spanwise.render.server_command import ServerCommand, is_command, server_commands
 from spanwise.render.upstream import SPANWISE_IMPORT_PATH, STOCK_IMPORT_PATH
 
@@ -28,13 +29,15 @@ _PREFIX = re.compile(r"/[A-Za-z0-9._~/-]{0,200}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Application:
-    """One Serve application whose import path is known."""
+    """One Serve application: of a known import path, or ``foreign`` where the user allowed the manifest's own code."""
 
     name: str
     route_prefix: str
-    runtime: Runtime
+    runtime: Runtime | Literal["foreign"]
     args: dict[str, Any] = field(repr=False)  # may hold a secret that is not carried
     where: str
+    foreign: ForeignApplication | None = None
+    working_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +51,17 @@ class Manifest:
     groups: tuple[Group, ...]
     applications: tuple[Application, ...]
     remarks: tuple[Remark, ...]
+    code: tuple[Code, ...] | None = None
 
 
-def read_manifest(data: bytes, file: str, *, lenient: bool = False) -> Manifest:
+def read_manifest(data: bytes, file: str, *, lenient: bool = False, allow_code: bool = False) -> Manifest:
     """What the manifest in ``data`` would run.
 
     Args:
         data: The file's bytes: YAML, or text with a vLLM server's command.
         file: Its name, for messages.
         lenient: Only describe: note code that would not be run instead of refusing the manifest for it.
+        allow_code: List code of the manifest's own (``Manifest.code``) instead of refusing it.
 
     Raises:
         ManifestError: Not a RayService or Serve config; incomplete; or it asks for code that is not known.
@@ -75,7 +80,7 @@ def read_manifest(data: bytes, file: str, *, lenient: bool = False) -> Manifest:
             remedy="give a file with one RayService (kind: RayService) or one Serve config (applications: ...)",
         )
     document = (services or configs)[0]
-    reading = Reading(file, document, lenient=lenient)
+    reading = Reading(file, document, lenient=lenient, code=[] if allow_code else None)
     for other in documents:
         if other is not document:
             reading.remark("not_run", (), f"kind {str(other.value.get('kind'))[:60]}", "only the RayService is run")
@@ -156,6 +161,7 @@ def _manifest(
         groups=groups,
         applications=applications,
         remarks=tuple(reading.remarks),
+        code=None if reading.code is None else tuple(reading.code),
     )
 
 
@@ -189,6 +195,7 @@ def _ray_service(reading: Reading, value: dict[str, Any]) -> Manifest:
         line_offset=reading.document.line(("spec", "serveConfigV2")) - (0 if literal else 1),
         remarks=reading.remarks,
         lenient=reading.lenient,
+        code=reading.code,
     )
     applications = _applications(embedded, inner[0].value)
     version = cluster.get("rayVersion")
@@ -218,7 +225,7 @@ def _applications(reading: Reading, config: dict[str, Any]) -> tuple[Application
             ("applications",), "no application: nothing is served", "add one, or use `spanwise render`"
         )
     for what in ("name", "route_prefix"):
-        values = [str(getattr(application, what)) for application in applications]
+        values = [value for application in applications if (value := str(getattr(application, what)))]
         if len(set(values)) != len(values):
             raise reading.refuse(("applications",), f"two applications have one {what}", f"give each its own {what}")
     return tuple(applications)
@@ -231,6 +238,8 @@ _IMPORTS = ("autoscaling_policy",)
 def _application(reading: Reading, entry: dict[str, Any], path: Path) -> Application | None:
     target = entry.get("import_path")
     if not isinstance(target, str) or target not in RUNTIMES:
+        if reading.code is not None:
+            return _foreign(reading, entry, path)
         reading.forbid(
             (*path, "import_path"),
             f"{str(target)[:120]!r} is not known, and unknown code is not imported",
@@ -240,17 +249,17 @@ def _application(reading: Reading, entry: dict[str, Any], path: Path) -> Applica
     for key in _IMPORTS:
         if entry.get(key):
             reading.forbid((*path, key), f"{key} imports code by name", "leave it out")
-    variables = environment_of(reading, entry.get("runtime_env"), (*path, "runtime_env"))
-    if variables:
+    environment = runtime_env(reading, entry.get("runtime_env"), (*path, "runtime_env"))
+    if environment.variables:
         # Both runtimes give each model its own environment; what is set for all of an application is not handed on.
         reading.remark(
             "left_out",
             (*path, "runtime_env", "env_vars"),
-            ", ".join(variables),
+            ", ".join(environment.variables),
             "only a model's own environment is carried",
         )
     for index, deployment in enumerate(items(entry.get("deployments"))):
-        environment_of(
+        runtime_env(
             reading,
             mapping(mapping(deployment).get("ray_actor_options")).get("runtime_env"),
             (*path, "deployments", index),
@@ -258,43 +267,43 @@ def _application(reading: Reading, entry: dict[str, Any], path: Path) -> Applica
     for key in entry:
         if key not in _KEPT:
             reading.remark("left_out", (*path, key), str(key), "not carried into the lab")
-    prefix = entry.get("route_prefix", "/")
-    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix) or (prefix != "/" and prefix.endswith("/")):
-        raise reading.refuse(
-            (*path, "route_prefix"), f"{str(prefix)[:60]!r} is no route prefix", "write it like /models"
-        )
     args = entry.get("args")
     if not isinstance(args, dict):
         raise reading.refuse((*path, "args"), "args is missing or no mapping: no model is named", "add `args:`")
     return Application(
         name=str(entry.get("name", "default"))[:80],
-        route_prefix=prefix,
+        route_prefix=_route_prefix(reading, entry, path),
         runtime=RUNTIMES[target],
         args=args,
         where=reading.where((*path, "args")),
+        working_dir=environment.working_dir,
     )
 
 
-def environment_of(reading: Reading, value: Any, path: Path) -> dict[str, str]:
-    """The environment variables of a Ray runtime environment; everything else in one brings code from elsewhere.
+def _foreign(reading: Reading, entry: dict[str, Any], path: Path) -> Application:
+    foreign = foreign_application(reading, entry, path)
+    for key in entry:
+        if key not in (*_KEPT, "deployments"):
+            reading.remark("left_out", (*path, key), str(key), "not carried into the lab")
+    args = entry.get("args", {})
+    if not isinstance(args, dict):
+        raise reading.refuse((*path, "args"), "args is no mapping", "write it as a mapping, or leave it out")
+    return Application(
+        name=str(entry.get("name", "default"))[:80],
+        # Without a prefix an application is reached by other applications only.
+        route_prefix="" if entry.get("route_prefix", "/") is None else _route_prefix(reading, entry, path),
+        runtime="foreign",
+        args=args,
+        where=reading.where((*path, "import_path")),
+        foreign=foreign,
+        working_dir=foreign.runtime_env.working_dir,
+    )
 
-    Raises:
-        ManifestError: It has another key, or a value that is not text.
-    """
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise reading.refuse(path, "is not a mapping (a file of the writer's is not read)", "write env_vars out")
-    for key in value:
-        if key != "env_vars" and value[key]:
-            reading.forbid(
-                (*path, key),
-                f"runtime_env.{str(key)[:60]} brings code, packages or commands, and none are run",
-                "build them into the image, or leave it out for the lab",
-            )
-    found = {}
-    for name, text in mapping(value.get("env_vars")).items():
-        if isinstance(text, dict | list) or text is None:
-            raise reading.refuse((*path, "env_vars", str(name)), "has a value that is not text", "quote the value")
-        found[str(name)] = str(text)
-    return found
+
+def _route_prefix(reading: Reading, entry: dict[str, Any], path: Path) -> str:
+    prefix = entry.get("route_prefix", "/")
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix) or (prefix != "/" and prefix.endswith("/")):
+        raise reading.refuse(
+            (*path, "route_prefix"), f"{str(prefix)[:60]!r} is no route prefix", "write it like /models"
+        )
+    return prefix

@@ -28,9 +28,20 @@ class Remark:
     now: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """Code that a manifest names and that will be run, because the user allowed it."""
+
+    where: str
+    what: str
+
+
 @dataclass(slots=True)
 class Reading:
-    """Where reading stands: turns paths into lines, collects remarks, raises refusals."""
+    """Where reading stands: turns paths into lines, collects remarks, raises refusals.
+
+    ``code`` is a list where the manifest's own code may be run: what will be is collected there. None: it is refused.
+    """
 
     file: str
     document: Document
@@ -38,6 +49,7 @@ class Reading:
     line_offset: int = 0
     remarks: list[Remark] = field(default_factory=list)
     lenient: bool = False
+    code: list[Code] | None = None
 
     def where(self, path: Path) -> str:
         """File, line and path, for messages."""
@@ -56,6 +68,11 @@ class Reading:
         if not self.lenient:
             raise self.refuse(path, what, remedy)
         self.remark("not_run", path, str(path[-1])[:80], what)
+
+    def runs(self, path: Path, what: str) -> None:
+        """List code that will be run; only for a reading that collects it."""
+        if self.code is not None:
+            self.code.append(Code(where=dotted((*self.base, *path))[:200], what=what))
 
     def remark(self, kind: Literal["changed", "left_out", "not_run"], path: Path, what: str, reason: str) -> None:
         """Note one difference."""

@@ -53,7 +53,7 @@ _LOADS = ("LD_", "DYLD_", "PYTHON")
 _THE_LABS = frozenset(
     {
         "PATH", "HOME", "TMPDIR", "RAY_ADDRESS", "VLLM_HOST_IP", "OMP_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND", "HF_HUB_OFFLINE",
-        "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HF_HOME", "CUDA_VISIBLE_DEVICES", "PYTHONPATH", PARTITION,
+        "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HF_HOME", "CUDA_VISIBLE_DEVICES", "PYTHONPATH",
     }
 )  # fmt: skip
 
@@ -170,10 +170,11 @@ class Carried:
             reason = refusal(name, value)
             if name == "GLOO_SOCKET_IFNAME":
                 self.left_out(key, shown, "the lab names its hosts' interface itself")
-            elif reason and self._code is not None and name not in _THE_LABS:
-                self.runs(key, f"the environment variable {shown}, whatever it loads")
-                found[name] = value
-            elif not reason:
+            elif self._code is not None and name in _THE_LABS:
+                self.left_out(key, shown, "the lab sets it itself")
+            elif not reason or (
+                name != PARTITION and self.runs(key, f"the environment variable {shown}, whatever it loads")
+            ):
                 found[name] = value
             elif name.startswith((*_LOADS, *FAMILIES)) or "PLUGIN" in name or name == PARTITION:
                 self.refuse(key, f"{shown} may not be set: {reason}", "leave it out")

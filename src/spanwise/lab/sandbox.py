@@ -22,6 +22,7 @@ MOST_CODE_BYTES, MOST_CODE_FILES = 64 * 2**20, 10_000
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/sys/devices/system")
 _ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "protocols", "services")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
+_STREAMS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 _OLD = "/.machine"
 
 _RDONLY, _NOSUID, _NODEV, _REMOUNT, _BIND, _REC, _DETACH = 1, 2, 4, 32, 4096, 16384, 2
@@ -125,31 +126,31 @@ def enter(spec: dict[str, Any], *, hosts: str, host_dir: str) -> None:
     for name in ("proc", "dev", "tmp", "etc"):
         Path(f"/{name}").mkdir()
     _mount(f"{_OLD}/proc", "/proc", None, _BIND | _REC)
+    Path("/dev/shm").mkdir()  # noqa: S108
+    _mount("tmpfs", "/dev/shm", "tmpfs", _NOSUID | _NODEV, f"size={spec['shm_bytes']},mode=1777")  # noqa: S108
+    _mount("tmpfs", "/tmp", "tmpfs", _NOSUID | _NODEV, "size=256m,mode=1777")  # noqa: S108
     for path in (*_SYSTEM, *(f"/etc/{name}" for name in _ETC), *(f"/dev/{name}" for name in _DEVICES)):
         _show(path)
-    for name, target in (
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-    ):
+    for name, target in _STREAMS.items():
         Path(f"/dev/{name}").symlink_to(target)
     for path in readable:
-        if not any(path == other or path.startswith(f"{other}/") for other in (*_SYSTEM, *readable) if other != path):
+        if not any(path.startswith(f"{other}/") for other in (*_SYSTEM, *readable)):
             _show(path)
     for path, real in zip(spec["readable"], readable, strict=True):
         if path != real and not os.path.lexists(path):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).symlink_to(real)
+    # Guard: where such a directory lies below /tmp, its parents stand in a place that foreign code writes to, and renaming one would
+    # put other files in the place of ours. A mount of its own can be neither renamed nor written to.
+    for made in [*Path("/tmp").iterdir(), *Path("/dev/shm").iterdir()]:  # noqa: S108
+        if not made.is_symlink():
+            _mount(str(made), str(made), None, _BIND | _REC)
+            _read_only(str(made))
     if code:
         _copy(Path(_OLD + code), Path(CODE_DIR), [MOST_CODE_FILES, MOST_CODE_BYTES])
     _accounts(hosts)
-    private = f"uid={owner},gid={owner}"
-    Path("/dev/shm").mkdir()  # noqa: S108
-    _mount("tmpfs", "/dev/shm", "tmpfs", _NOSUID | _NODEV, f"size={spec['shm_bytes']},mode=1777")  # noqa: S108
-    _mount("tmpfs", "/tmp", "tmpfs", _NOSUID | _NODEV, "size=256m,mode=1777")  # noqa: S108
     Path(host_dir).mkdir()
-    _mount("tmpfs", host_dir, "tmpfs", _NOSUID | _NODEV, f"size=2g,mode=0700,{private}")
+    _mount("tmpfs", host_dir, "tmpfs", _NOSUID | _NODEV, f"size=2g,mode=0700,uid={owner},gid={owner}")
     if _libc().umount2(_OLD.encode(), _DETACH) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"umount {_OLD}: {os.strerror(number)}")

@@ -242,9 +242,8 @@ def main() -> int:
         entry = run(path, options.hang_s, options.patience_s)
         runs = sorted([*runs, entry], key=lambda item: str(item["file"]))
         save(target, document(runs, commit))
-        print(
-            f"{entry['outcome']:<9} {entry['file']}  {entry.get('wall_s', 0):.0f} s  {entry['error'] or ''}", flush=True
-        )
+        took = sum((entry.get("phases_s") or {}).values())
+        print(f"{entry['outcome']:<9} {entry['file']}  {took:.0f} s  {entry['error'] or ''}", flush=True)
     left = len(files) - sum(entry["outcome"] == "answered" for entry in runs)
     if due:
         print(f"kept in {target.relative_to(ROOT)}; {left} of {len(files)} have not answered")

@@ -60,7 +60,7 @@ def probe(
     from spanwise.journey.probe import probe as run
     from spanwise.journey.try_setting import parse_setting
     from spanwise.plan.load import load_plan
-    from spanwise.probe.run import QUICK, Effort
+    from spanwise.probe.effort import QUICK, Effort
 
     if ray is not None and hosts is not None:
         raise InputError("--ray and --hosts exclude each other", where="probe", remedy="give one of them")
@@ -176,14 +176,20 @@ def _show_group(group: dict[str, Any]) -> None:
 
 
 def _show_tried(tried: dict[str, Any]) -> None:
-    frame.echo(
-        f"{tried['group']}: {tried['operation']} with {tried['name']}={tried['value']} over without, {tried['passes']} passes each"
-    )
+    what = f"{tried['group']}: {tried['operation']} with {tried['name']}={tried['value']}"
+    for host, value in tried["before"].items():
+        frame.echo(f'{host} has {tried["name"]}={value} already: that is "without" there')
+    if tried["failed"]:
+        frame.echo(f"{what}: the group fails, and without it does not: {tried['failed']}")
+        return
+    frame.echo(f"{what} over without, by turns, {tried['sessions']} sessions of {tried['pairs']} pairs")
     for row in tried["sizes"]:
-        size = _size(row["bytes"])
         frame.echo(
-            f"  {size:>8}  {row['ratio']:.3f} ({row['low']:.3f} to {row['high']:.3f}; noise {row['noise']:.1%}): {row['verdict']}"
+            f"  {_size(row['bytes']):>8}  {row['with_us']:>10.0f} us / {row['without_us']:.0f} us: {row['ratio']:.3f} "
+            f"({row['low']:.3f} to {row['high']:.3f}; sessions differ by {row['noise']:.1%}): {row['verdict']}"
         )
+    if tried["skipped_bytes"]:
+        frame.echo(f"  too long for this probe: {', '.join(map(_size, tried['skipped_bytes']))}")
     if tried["warning"]:
         frame.echo(f"  {tried['warning']}")
 

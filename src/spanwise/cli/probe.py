@@ -64,6 +64,8 @@ def probe(
 
     if ray is not None and hosts is not None:
         raise InputError("--ray and --hosts exclude each other", where="probe", remedy="give one of them")
+    if setting is not None and check_only:
+        raise InputError("--try measures, --check-only does not", where="probe", remedy="give one of them")
     if interface is not None and (
         not interface or len(interface) > 15 or "/" in interface or any(c.isspace() for c in interface)
     ):
@@ -140,6 +142,8 @@ def _show(document: dict[str, Any]) -> None:
         _show_group(group)
     for row in document.get("tried") or []:
         _show_tried(row)
+    if document.get("tried") == []:
+        frame.echo("nothing was tried: no two hosts could form a group")
     for fact in document["facts"]:
         low, high = fact.get("low"), fact.get("high")
         between = f" ({low:.3g} to {high:.3g})" if low is not None else ""

@@ -34,7 +34,7 @@ class Request:
         plan: The plan whose groups are measured and whose needs are checked; None: one group of all hosts.
         interface: Name of the interface that joins the hosts; None: the plan's, or as the hosts say.
         fabric: Name that the facts get; None: the plan's fabric, or ``probed``.
-        measure: False for the preflight alone.
+        measure: False for the preflight alone; no setting is tried then.
         setting: A variable whose effect is measured on the groups; None: none.
     """
 
@@ -95,7 +95,7 @@ def probe(reach: Reach, request: Request, say: Say) -> dict[str, Any]:
         "plan": request.plan.hash if request.plan else None,
     }
     document = facts_document(probed, findings, expected, fabric=fabric_of(request), how=how)
-    return document | {"tried": tried} if tried else document
+    return document if request.setting is None else document | {"tried": tried}
 
 
 def _judged(probed: Probed, expected: Expected) -> list[Finding]:
@@ -150,10 +150,10 @@ def hosts_or_lab(hosts: list[str] | None, python: str) -> Reach:
     """
     from spanwise.journey.reach import LabReach
     from spanwise.lab import state as lab_state
-    from spanwise.probe.reach import SshReach, ssh_hosts
+    from spanwise.probe.ssh_reach import ssh_reach
 
     if hosts:
-        return SshReach(ssh_hosts(hosts, python))
+        return ssh_reach(hosts, python)
     lab = lab_state.read()
     if lab is None:
         raise InputError(

@@ -21,9 +21,9 @@ _START_S = 90.0
 _ECHO_S = 2.0
 # Words of ranks that only saw another one go (gloo, TCPStore).
 _ECHO = re.compile(r"closed by peer|reset by peer|Broken pipe|recvValue|sendBytes", re.IGNORECASE)
-# Both arms' connections are made anew so often, and so many pairs of turns are measured over each.
-SESSIONS = 6
-PAIRS = 3
+# Both arms' connections are made anew so often, and so many pairs of turns are measured over each: one with either arm first.
+SESSIONS = 8
+PAIRS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +135,27 @@ def test_every_round_is_counted_and_shown_in_microseconds() -> None:
         "bytes": SIZE, "without_us": 2000.0, "with_us": 4000.0, "rounds": 4 * SESSIONS, "ratio": 2.0, "low": 2.0, "high": 2.0,
         "noise": 0.0, "verdict": "slower",
     }  # fmt: skip
+
+
+def test_two_processes_are_never_quite_alike() -> None:
+    """One in a hundred, in every session alike: more than the noise, and no effect of a variable that can be told from a process's own."""
+    plain: Turns = [[[1e-3] * 3, [1e-3] * 3] for _ in range(SESSIONS)]
+    given: Turns = [[[1.01e-3] * 3, [1.01e-3] * 3] for _ in range(SESSIONS)]
+    row = judged(SIZE, plain, given)
+    assert row["low"] > 1
+    assert row["verdict"] == "no difference shown"
+
+
+def test_what_two_h100_said_is_judged_rightly() -> None:
+    """Recorded: without peer-to-peer NCCL goes through host memory; the number of socket threads is read by nobody over NVLink."""
+    recorded = json.loads((Path(__file__).parents[3] / "results/probe/h100-pair-try.json").read_text())
+    found = {}
+    for tried in recorded["tried"]:
+        without, given = tried["turns_s"]["without"], tried["turns_s"]["with"]
+        rows = [
+            judged(int(size), without[operation][size], given[operation][size])
+            for operation in without
+            for size in without[operation]
+        ]
+        found[tried["name"]] = [row["verdict"] for row in rows]
+    assert found == {"NCCL_P2P_DISABLE": ["slower"] * 10, "NCCL_SOCKET_NTHREADS": ["no difference shown"] * 10}

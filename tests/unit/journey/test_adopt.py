@@ -212,3 +212,20 @@ def test_any_model_config_is_adopted_or_refused(changes: dict[str, Any]) -> None
         adopted(yaml.safe_dump(config))
     except SpanwiseError as error:
         assert error.exit_code == 2
+
+
+def test_what_stands_behind_a_substitution_is_adopted_too() -> None:
+    (found,) = adopted("vllm serve meta-llama/Meta-Llama-3-8B --api-key $(cat /run/key) -tp 2", gpu="H100-80GB-SXM")
+    assert found.plan is not None
+    assert found.plan.layout.tensor_parallel_size == 2
+
+
+@pytest.mark.parametrize("source", ["s3://key:secretsecret@bucket/m", "https://me:secretsecret@hub.example/m"])
+def test_a_secret_in_the_models_address_is_refused_and_not_repeated(source: str) -> None:
+    with pytest.raises(InputError, match="model holds a secret") as caught:
+        adopted(f"vllm serve {source} --served-model-name m", gpu="H100-80GB-SXM")
+    assert "secretsecret" not in str(caught.value)
+    (found,) = adopted(
+        f"vllm serve {source} --served-model-name m", gpu="H100-80GB-SXM", model="meta-llama/Meta-Llama-3-8B"
+    )
+    assert "secretsecret" not in str(found)

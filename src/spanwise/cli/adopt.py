@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def adopt(
     file: Annotated[
         str | None,
-        typer.Argument(metavar="FILE", help="A RayService, a Serve config or a vLLM command; - for standard input."),
+        typer.Argument(metavar="[FILE]", help="A RayService, a Serve config or a vLLM command; - for standard input."),
     ] = None,
     ray: Annotated[
         str | None,

@@ -44,8 +44,8 @@ def is_ours(pid: int) -> bool:
     while pid > 1:
         if pid == os.getpid():
             return True
-        environment = _read(pid, "environ")
-        if "PATH=" in environment:
+        environment = "\0" + _read(pid, "environ")
+        if "\0PATH=" in environment:  # PYTHONPATH may outlive it under a title
             return MARK in environment
         pid = _parent(pid)
     return True

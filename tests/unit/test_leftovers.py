@@ -58,8 +58,9 @@ def test_a_process_of_another_lab_is_not() -> None:
 def test_a_process_without_an_environment_is_its_parents() -> None:
     """As one that wrote a title over it: known by who started it, and ours where that one is gone."""
     before = snapshot()
-    with running(environment={}) as pid:
-        assert left(before, patience_s=0)["processes"]
+    for rest in ({}, {"PYTHONPATH": "src"}):
+        with running(environment=rest) as pid:
+            assert left(before, patience_s=0)["processes"]
     child = (
         "import subprocess,sys;p=subprocess.Popen([sys.executable,'-c','import time;time.sleep(60)','raylet'],env={});"
         "open(PATH,'w').write(str(p.pid))"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from spanwise.serve.arrival import await_hosts
+from tests.leftovers import left, snapshot
 from tests.unit.plans import TWO_HOSTS
 
 pytest.importorskip("vllm", reason="needs the engine's packages: make env")
@@ -22,6 +23,7 @@ def cluster() -> Iterator[Any]:
     """A head without GPUs and the first host of the plan."""
     from ray.cluster_utils import Cluster
 
+    before = snapshot()
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 0, "include_dashboard": False})
     try:
         made.add_node(num_cpus=1, num_gpus=4, labels={"spanwise.io/host": "host-1"})
@@ -30,6 +32,7 @@ def cluster() -> Iterator[Any]:
     finally:
         ray.shutdown()
         made.shutdown()
+    assert "processes" not in left(before)  # Ray itself keeps its logs in /tmp/ray
 
 
 def test_a_host_that_joins_late(cluster: Any) -> None:

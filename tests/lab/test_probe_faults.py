@@ -17,9 +17,10 @@ from spanwise.lab.spec import LabSpec, LabState
 from spanwise.lab.wiring import port_of
 from spanwise.probe.checks_host import check_host
 from spanwise.probe.checks_pairs import check_between, check_pairs
+from spanwise.probe.effort import Effort
 from spanwise.probe.finding import Finding
 from spanwise.probe.report import Expected
-from spanwise.probe.run import Effort, ask_hosts, measure_links, preflight
+from spanwise.probe.run import ask_hosts, measure_links, preflight
 
 pytestmark = pytest.mark.lab
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from spanwise.probe.effort import Effort
 from spanwise.probe.reach import Host, ProcessJob, start_process
 from spanwise.probe.report import Expected
-from spanwise.probe.run import Effort, preflight
+from spanwise.probe.run import preflight
 
 pytestmark = pytest.mark.lab
 

@@ -60,10 +60,12 @@ def probe(
     from spanwise.journey.probe import probe as run
     from spanwise.journey.try_setting import parse_setting
     from spanwise.plan.load import load_plan
-    from spanwise.probe.run import QUICK, Effort
+    from spanwise.probe.effort import QUICK, Effort
 
     if ray is not None and hosts is not None:
         raise InputError("--ray and --hosts exclude each other", where="probe", remedy="give one of them")
+    if setting is not None and check_only:
+        raise InputError("--try measures, --check-only does not", where="probe", remedy="give one of them")
     if interface is not None and (
         not interface or len(interface) > 15 or "/" in interface or any(c.isspace() for c in interface)
     ):
@@ -140,6 +142,8 @@ def _show(document: dict[str, Any]) -> None:
         _show_group(group)
     for row in document.get("tried") or []:
         _show_tried(row)
+    if document.get("tried") == []:
+        frame.echo("nothing was tried: no two hosts could form a group")
     for fact in document["facts"]:
         low, high = fact.get("low"), fact.get("high")
         between = f" ({low:.3g} to {high:.3g})" if low is not None else ""
@@ -176,14 +180,20 @@ def _show_group(group: dict[str, Any]) -> None:
 
 
 def _show_tried(tried: dict[str, Any]) -> None:
-    frame.echo(
-        f"{tried['group']}: {tried['operation']} with {tried['name']}={tried['value']} over without, {tried['passes']} passes each"
-    )
+    what = f"{tried['group']}: {tried['operation']} with {tried['name']}={tried['value']}"
+    for host, value in tried["before"].items():
+        frame.echo(f'{host} has {tried["name"]}={value} already: that is "without" there')
+    if tried["failed"]:
+        frame.echo(f"{what}: the group fails, and without it does not: {tried['failed']}")
+        return
+    frame.echo(f"{what} over without, by turns, {tried['sessions']} sessions of {tried['pairs']} pairs")
     for row in tried["sizes"]:
-        size = _size(row["bytes"])
         frame.echo(
-            f"  {size:>8}  {row['ratio']:.3f} ({row['low']:.3f} to {row['high']:.3f}; noise {row['noise']:.1%}): {row['verdict']}"
+            f"  {_size(row['bytes']):>8}  {row['with_us']:>10.0f} us / {row['without_us']:.0f} us: {row['ratio']:.3f} "
+            f"({row['low']:.3f} to {row['high']:.3f}; sessions differ by {row['noise']:.1%}): {row['verdict']}"
         )
+    if tried["skipped_bytes"]:
+        frame.echo(f"  too long for this probe: {', '.join(map(_size, tried['skipped_bytes']))}")
     if tried["warning"]:
         frame.echo(f"  {tried['warning']}")
 

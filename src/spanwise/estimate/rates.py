@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Case = Literal["expected", "best", "worst"]
 CASES: tuple[Case, ...] = ("expected", "best", "worst")
 
-# NCCL's ring, LL protocol: 6.6 us before the first hop (src/graph/tuning.cc, baseLat).
-_COLLECTIVE_BASE_S = (6.6e-6, 5e-6, 15e-6)
+# NCCL's ring, LL protocol: 6.6 us before the first hop (src/graph/tuning.cc, baseLat). Expected, best, worst.
+COLLECTIVE_BASE_S = (6.6e-6, 5e-6, 15e-6)
 # Tokens up to which, and from which, the two compute efficiencies hold.
 _SMALL_TOKENS, _LARGE_TOKENS = 512.0, 4096.0
 _LOG_SPAN = math.log(_LARGE_TOKENS / _SMALL_TOKENS)
@@ -113,7 +113,7 @@ def rates(gpu: GpuFacts, far: LinkFacts | None, weights: WeightFormat, case: Cas
         gang_overhead=_low(engine["gang_overhead"], case),
         sequence_overhead=_low(engine["sequence_overhead"], case),
         request_overhead=_low(engine["request_overhead"], case),
-        collective_base=_COLLECTIVE_BASE_S[CASES.index(case)],
+        collective_base=COLLECTIVE_BASE_S[CASES.index(case)],
         near=None if gpu.link is None else link(gpu.link, case),
         far=None if far is None else link(far, case),
         async_scheduling=gpu.cuda,

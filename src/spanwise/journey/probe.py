@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spanwise.errors import FactsError, InputError, ProbeError
 from spanwise.facts.book import FactBook
-from spanwise.journey.try_setting import try_setting
+from spanwise.journey.ground import Ground
+from spanwise.journey.probe_groups import groups_of, measure_groups
 from spanwise.probe.checks_host import check_host
 from spanwise.probe.checks_pairs import check_between, check_pairs
 from spanwise.probe.document import facts_document
+from spanwise.probe.effort import Effort
 from spanwise.probe.finding import Finding
 from spanwise.probe.report import Expected, Probed
-from spanwise.probe.run import Effort, Group, Say, located, measure_group, measure_links, preflight
-from spanwise.probe.transport import check_transport, read_log
+from spanwise.probe.run import Say, located, measure_links, preflight
 
 if TYPE_CHECKING:
     from spanwise.plan.types import Plan
-    from spanwise.probe.reach import Host, Reach
+    from spanwise.probe.reach import Reach
 
 _RDMA_PREFIXES = ("roce-", "ib-", "efa-", "tcpxo-")
 
@@ -33,7 +34,7 @@ class Request:
         plan: The plan whose groups are measured and whose needs are checked; None: one group of all hosts.
         interface: Name of the interface that joins the hosts; None: the plan's, or as the hosts say.
         fabric: Name that the facts get; None: the plan's fabric, or ``probed``.
-        measure: False for the preflight alone.
+        measure: False for the preflight alone; no setting is tried then.
         setting: A variable whose effect is measured on the groups; None: none.
     """
 
@@ -72,11 +73,19 @@ def probe(reach: Reach, request: Request, say: Say) -> dict[str, Any]:
             wire.abandon()
     hosts = located(probed.hosts, expected)
     before_groups = _judged(probed, expected)
+    ground = Ground(
+        reach=reach,
+        hosts=hosts,
+        effort=request.effort,
+        groups=tuple(groups_of(request.plan, list(hosts))),
+        expected=expected,
+        probed=probed,
+        findings=tuple(before_groups),
+        say=say,
+    )
+    tried: list[dict[str, Any]] = []
     if request.measure and wire is not None:
-        findings += _measure_groups(reach, hosts, request, expected, probed, before_groups, say)
-    tried = []
-    if request.setting is not None:
-        tried = _try_all(reach, hosts, request, expected, probed, before_groups, say)
+        findings, tried = measure_groups(ground, request.setting)
     findings = before_groups + [finding for finding in findings if finding not in before_groups]
     how = {
         "interface": expected.interface,
@@ -86,39 +95,7 @@ def probe(reach: Reach, request: Request, say: Say) -> dict[str, Any]:
         "plan": request.plan.hash if request.plan else None,
     }
     document = facts_document(probed, findings, expected, fabric=fabric_of(request), how=how)
-    return document | {"tried": tried} if tried else document
-
-
-def _try_all(
-    reach: Reach,
-    hosts: dict[str, Host],
-    request: Request,
-    expected: Expected,
-    probed: Probed,
-    known: list[Finding],
-    say: Say,
-) -> list[dict[str, Any]]:
-    """The setting's effect on every operation of every group; nothing where hosts have errors of their own."""
-    assert request.setting is not None
-    if any(finding.severity == "error" for finding in known):
-        say(f"{request.setting[0]} is not tried: mend the findings first")
-        return []
-    rows = []
-    for group in groups_of(request.plan, list(hosts)):
-        for operation in group.operations:
-            rows.append(
-                try_setting(
-                    reach,
-                    hosts,
-                    replace(group, operations=(operation,)),
-                    request.setting,
-                    request.effort,
-                    backend=backend_of(probed),
-                    interface=expected.interface or _common_interface(probed, group),
-                    say=say,
-                )
-            )
-    return rows
+    return document if request.setting is None else document | {"tried": tried}
 
 
 def _judged(probed: Probed, expected: Expected) -> list[Finding]:
@@ -165,109 +142,6 @@ def expectations(reach: Reach, request: Request) -> Expected:
     )
 
 
-def groups_of(plan: Plan | None, hosts: list[str]) -> list[Group]:
-    """The groups whose collectives the plan's gangs run, each kind of placement once; without a plan all hosts."""
-    if plan is None:
-        if len(hosts) < 2:
-            return []
-        return [Group(name="all hosts", operations=("all_reduce", "send_recv"), hosts=tuple(hosts))]
-    found: dict[tuple[str, tuple[str, ...]], Group] = {}
-    for gang in plan.gangs:
-        by_stage: dict[int, list[str]] = {}
-        for rank in gang.ranks:
-            by_stage.setdefault(rank.stage, []).append(rank.host)
-        for stage, places in by_stage.items():
-            if len(places) > 1:
-                found.setdefault(
-                    ("all_reduce", tuple(places)),
-                    Group(
-                        name=f"{gang.id} stage {stage}: tensor parallel",
-                        operations=("all_reduce",),
-                        hosts=tuple(places),
-                    ),
-                )
-            if stage + 1 in by_stage:
-                pair = (places[0], by_stage[stage + 1][0])
-                found.setdefault(
-                    ("send_recv", pair),
-                    Group(
-                        name=f"{gang.id} stages {stage} to {stage + 1}: pipeline", operations=("send_recv",), hosts=pair
-                    ),
-                )
-    return [group for group in found.values() if set(group.hosts) <= set(hosts)]
-
-
-def backend_of(probed: Probed) -> str:
-    """Nccl where every host shows GPUs, gloo elsewhere."""
-    there = [report for report in probed.hosts if report.facts is not None]
-    return "nccl" if there and all((report.part("gpus") or {}).get("cards") for report in there) else "gloo"
-
-
-def _measure_groups(
-    reach: Reach,
-    hosts: dict[str, Host],
-    request: Request,
-    expected: Expected,
-    probed: Probed,
-    known: list[Finding],
-    say: Say,
-) -> list[Finding]:
-    """Curves of all groups whose hosts can form one; a group that fails is a finding only where nothing else explains it."""
-    blocking = {name for finding in known if finding.severity == "error" for name in hosts if name in finding.host}
-    without_torch = {r.host.name for r in probed.hosts if not (r.part("versions") or {}).get("torch")}
-    backend, findings = backend_of(probed), []
-    for group in groups_of(request.plan, list(hosts)):
-        if bad := sorted(set(group.hosts) & (blocking | without_torch)):
-            say(
-                f"group {group.name}: not measured, see the findings on {', '.join(bad)}"
-                if set(bad) & blocking
-                else f"group {group.name}: no torch on {', '.join(bad)}"
-            )
-            continue
-        say(f"group {group.name}: {', '.join(group.operations)} over {len(group.hosts)} ranks, {backend}")
-        environment = {"NCCL_DEBUG": "INFO"} if backend == "nccl" else None
-        interface = expected.interface or _common_interface(probed, group)
-        curves = measure_group(
-            reach, hosts, group, request.effort, backend=backend, interface=interface, environment=environment
-        )
-        if backend == "nccl":
-            transports = read_log("\n".join(curves[0]["logs"]))
-            told = transports.as_json()
-            findings += check_transport(
-                transports, rdma=expected.rdma and len(set(group.hosts)) > 1, hosts=", ".join(group.hosts)
-            )
-        else:
-            told = {"network": "TCP (gloo)", "connections": curves[0]["connections"]}
-            findings += _other_way(curves[0], {host.address for host in hosts.values()})
-        probed.groups += [measured | {"transport": told} for measured in curves]
-    return findings
-
-
-def _common_interface(probed: Probed, group: Group) -> str | None:
-    """The name that the interface has on all hosts of the group; None where it has several (the address decides then)."""
-    names = {(r.interface(None) or {}).get("name") for r in probed.hosts if r.host.name in group.hosts}
-    return names.pop() if len(names) == 1 else None
-
-
-def _other_way(measured: dict[str, Any], addresses: set[str]) -> list[Finding]:
-    """Connections of a gloo group that left the interface that joins the hosts."""
-    found = []
-    for host, pairs in measured["connections"].items():
-        odd = sorted({remote for _, remote in pairs if remote not in addresses})
-        if odd:
-            found.append(
-                Finding(
-                    code="transport_other",
-                    severity="warning",
-                    host=host,
-                    value=", ".join(odd),
-                    message=f"gloo connected to {', '.join(odd)}, not to the addresses of the hosts' common interface",
-                    remedy="set GLOO_SOCKET_IFNAME (`spanwise plan --interface NAME`) on all hosts",
-                )
-            )
-    return found
-
-
 def hosts_or_lab(hosts: list[str] | None, python: str) -> Reach:
     """The hosts named, by ssh; else the lab that is up.
 
@@ -276,10 +150,10 @@ def hosts_or_lab(hosts: list[str] | None, python: str) -> Reach:
     """
     from spanwise.journey.reach import LabReach
     from spanwise.lab import state as lab_state
-    from spanwise.probe.reach import SshReach, ssh_hosts
+    from spanwise.probe.ssh_reach import ssh_reach
 
     if hosts:
-        return SshReach(ssh_hosts(hosts, python))
+        return ssh_reach(hosts, python)
     lab = lab_state.read()
     if lab is None:
         raise InputError(

@@ -7,12 +7,13 @@ import statistics
 from typing import Any
 
 from spanwise import __version__
+from spanwise.estimate.rates import COLLECTIVE_BASE_S
 from spanwise.facts.fact import Fact
 from spanwise.probe.finding import Finding
 from spanwise.probe.report import Expected, Probed
 
-# NCCL's own cost before the first hop (src/graph/tuning.cc, baseLat); the estimate adds it again. Over gloo it is small beside the hop.
-_COLLECTIVE_BASE_S = 6.6e-6
+# The estimate adds it again, so a hop is measured without it. Over gloo it is small beside the hop.
+_COLLECTIVE_BASE_S = COLLECTIVE_BASE_S[0]
 # A hop of a real link is not shorter than this; a fit that says less has seen noise.
 _LEAST_HOP_S = 1e-6
 

@@ -48,6 +48,8 @@ class RayJob:
         """See :class:`spanwise.probe.reach.Job`."""
         if self._answer is None:
             self._reach.order({"end": self._number})
+            # Whoever waits for it in another thread is not kept until the cluster has said so.
+            self.box.put({"code": None, "text": "", "errors": ""})
 
 
 class RayReach:

@@ -1,6 +1,6 @@
 """How the probe's scripts get to hosts: a Reach starts a command there and hands back what it wrote.
 
-Kinds: this machine, and ssh, stand here. Hosts of the lab come from the journey; hosts of a Ray cluster from `spanwise.cluster`.
+This machine stands here, ssh in `ssh_reach`, a Ray cluster in `ray_reach`; hosts of the lab come from the journey.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Protocol
 
-from spanwise.errors import InputError, ProbeError
+from spanwise.errors import ProbeError
 
 # What a host may write at most; more is not an answer of our scripts.
 _MOST_TEXT = 64 << 20
@@ -82,9 +81,16 @@ class Reach(Protocol):
 
 @dataclass(slots=True)
 class ProcessJob:
-    """A job that is a process of this machine (of a namespace, or an ssh client)."""
+    """A job that is a process of this machine (of a namespace, or an ssh client).
+
+    Attributes:
+        process: The process.
+        leash: A file descriptor that is closed with it: the other end of its standard input; None where that is closed.
+        started: When.
+    """
 
     process: subprocess.Popen[bytes]
+    leash: int | None = None
     started: float = field(default_factory=time.monotonic)
 
     def result(self, patience_s: float) -> Answer:
@@ -96,6 +102,7 @@ class ProcessJob:
             self.end()
             out, errors = self.process.communicate()
             code = None
+        self._let_go()
         return Answer(
             code=code,
             text=out[:_MOST_TEXT].decode(errors="replace"),
@@ -110,10 +117,28 @@ class ProcessJob:
                 os.killpg(self.process.pid, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(5)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        leash, self.leash = self.leash, None
+        if leash is not None:
+            os.close(leash)
 
 
-def start_process(command: list[str], environment: dict[str, str] | None = None) -> ProcessJob:
-    """A process in a session of its own, standard input closed.
+def start_process(
+    command: list[str],
+    environment: dict[str, str] | None = None,
+    *,
+    stdin: int = subprocess.DEVNULL,
+    leash: int | None = None,
+) -> ProcessJob:
+    """A process in a session of its own.
+
+    Args:
+        command: Its words.
+        environment: Variables beside this process's own.
+        stdin: Its standard input; closed unless one is given.
+        leash: A file descriptor to close when it ends; the job's from now on.
 
     Raises:
         ProbeError: It cannot be started.
@@ -121,7 +146,7 @@ def start_process(command: list[str], environment: dict[str, str] | None = None)
     try:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=None if environment is None else os.environ | environment,
@@ -131,7 +156,7 @@ def start_process(command: list[str], environment: dict[str, str] | None = None)
         raise ProbeError(
             f"{command[0]} cannot be started: {error.strerror or error}", where="probe", remedy="is it installed?"
         ) from None
-    return ProcessJob(process)
+    return ProcessJob(process, leash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,51 +173,6 @@ class LocalReach:
     def start(self, host: Host, command: list[str], environment: dict[str, str] | None = None) -> ProcessJob:
         """See :class:`Reach`."""
         return start_process(command, environment)
-
-
-_SSH = (
-    "ssh",
-    "-o",
-    "BatchMode=yes",
-    "-o",
-    "ConnectTimeout=10",
-    "-o",
-    "ServerAliveInterval=5",
-    "-o",
-    "ServerAliveCountMax=3",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class SshReach:
-    """Hosts by ssh, with the user's own keys and configuration; nothing is left on them."""
-
-    hosts: tuple[Host, ...]
-
-    def start(self, host: Host, command: list[str], environment: dict[str, str] | None = None) -> ProcessJob:
-        """See :class:`Reach`."""
-        words = [f"{name}={value}" for name, value in (environment or {}).items()]
-        remote = shlex.join(["env", *words, *command] if words else command)
-        return start_process([*_SSH, "--", host.name, remote])
-
-
-def ssh_hosts(names: list[str], python: str) -> tuple[Host, ...]:
-    """Hosts of ``user@name`` or ``name``, or ``name=address`` where the gang's interface has another address.
-
-    Raises:
-        InputError: A name that is none, or given twice.
-    """
-    hosts = []
-    for word in names:
-        name, _, address = word.partition("=")
-        if not name or name.startswith("-") or any(c.isspace() or not c.isprintable() for c in word) or len(word) > 300:
-            raise InputError(
-                f"{word[:80]!r} is no host", where="--hosts", remedy="write node-1,node-2 or user@node-1=10.0.0.1,..."
-            )
-        hosts.append(Host(name=name, address=address, python=python))
-    if len({host.name for host in hosts}) < len(hosts):
-        raise InputError("a host is named twice", where="--hosts", remedy="name each host once")
-    return tuple(hosts)
 
 
 def script(name: str, asked: dict[str, Any], python: str) -> list[str]:

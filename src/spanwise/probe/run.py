@@ -1,16 +1,17 @@
-"""The probe itself: ask every host, try every pair, measure links and groups. Bounded in time and traffic; nothing stays on the hosts."""
+"""The probe itself: ask every host, try every pair, measure links. Bounded in time and traffic; nothing stays on the hosts."""
 
 from __future__ import annotations
 
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 from spanwise.errors import ProbeError
-from spanwise.probe.curve import curve, summary
+from spanwise.probe.curve import summary
+from spanwise.probe.effort import Effort
 from spanwise.probe.reach import Host, Job, Reach, answer_of, last_json, script
 from spanwise.probe.report import Expected, HostReport, Probed
 
@@ -26,54 +27,6 @@ _SMALL_DATAGRAM = 64
 # IPv4 and UDP headers of a datagram that fills the MTU.
 _HEADERS = 28
 _PYTHON_START_S = 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """How much is measured.
-
-    Attributes:
-        ping_s: Time for the round trips of one pair.
-        most_pings: At most so many.
-        stream_s: Time for one direction of one pair.
-        most_bytes: At most so much in one direction.
-        sizes: Bytes of the collectives.
-        seconds_per_size: Time for one size of one operation.
-        pairs: ``all``, or ``ring``: each host with the next only.
-    """
-
-    ping_s: float = 0.4
-    most_pings: int = 1000
-    stream_s: float = 1.5
-    most_bytes: int = 4 << 30
-    sizes: tuple[int, ...] = tuple(1 << power for power in range(10, 27, 2))
-    seconds_per_size: float = 0.6
-    pairs: str = "all"
-
-
-QUICK = Effort(
-    ping_s=0.2,
-    stream_s=0.6,
-    most_bytes=256 << 20,
-    sizes=tuple(1 << power for power in range(10, 23, 4)),
-    seconds_per_size=0.4,
-    pairs="ring",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Ranks whose collectives are measured.
-
-    Attributes:
-        name: As the report calls it.
-        operations: ``all_reduce`` (a tensor-parallel group), ``send_recv`` (neighbours of a pipeline: its first and its last rank).
-        hosts: The host of each rank, by name.
-    """
-
-    name: str
-    operations: tuple[str, ...]
-    hosts: tuple[str, ...]
 
 
 def ask_hosts(reach: Reach, paths: tuple[str, ...] = ()) -> list[HostReport]:
@@ -260,76 +213,3 @@ def measure_links(probed: Probed, wire: Wire, effort: Effort, say: Say) -> None:
     for index, (one, other) in enumerate(open_pairs):
         say(f"link {one} - {other} ({index + 1} of {len(open_pairs)})")
         probed.pairs.append(wire.measure(one, other, effort))
-
-
-def measure_group(
-    reach: Reach,
-    hosts: dict[str, Host],
-    group: Group,
-    effort: Effort,
-    *,
-    backend: str,
-    interface: str | None = None,
-    environment: dict[str, str] | None = None,
-) -> list[dict[str, Any]]:
-    """The curves of one group, its ranks on their real hosts.
-
-    Returns:
-        Per operation its curve, the raw times (``times_s``), and the sizes that were left out.
-
-    Raises:
-        ProbeError: A rank failed; the message is its own.
-    """
-    first = hosts[group.hosts[0]]
-    asked = {
-        "world": len(group.hosts),
-        "address": first.address,
-        "port": 20_000 + secrets.randbelow(10_000),
-        "interface": interface,
-        "backend": backend,
-        "sizes": list(effort.sizes),
-        "seconds_per_size": effort.seconds_per_size,
-        "operations": list(group.operations),
-        "device": "cuda" if backend == "nccl" else "cpu",
-    }
-    jobs: list[tuple[Host, Job]] = []
-    seen: dict[str, int] = {}
-    try:
-        for rank, name in enumerate(group.hosts):
-            local = seen[name] = seen.get(name, -1) + 1
-            host = hosts[name]
-            jobs.append(
-                (
-                    host,
-                    reach.start(
-                        host, script("on_group", {**asked, "rank": rank, "local_rank": local}, host.python), environment
-                    ),
-                )
-            )
-        # Two passes of warm-up and three rounds of each size at worst five times its share; torch takes its time to start.
-        until = time.monotonic() + 90 + 6 * effort.seconds_per_size * len(effort.sizes)
-        answers = [(host, job.result(until - time.monotonic())) for host, job in jobs]
-    finally:
-        for _, job in jobs:
-            job.end()
-    # A rank that died first is the cause; one that was ended with it only waited.
-    failed = min((pair for pair in answers if pair[1].code != 0), key=lambda pair: pair[1].code is None, default=None)
-    if failed is not None:
-        answer_of(failed[0], replace(failed[1], text=""), f"rank of {group.name}")
-    told = [answer_of(host, answer, f"rank {rank} of {group.name}") for rank, (host, answer) in enumerate(answers)]
-    said = told[0]
-    shared = {
-        "name": group.name,
-        "hosts": list(group.hosts),
-        "backend": said["backend"],
-        "torch": said["torch"],
-        "cuda_graphs": said["cuda_graphs"],
-        "connections": {host.name: rank["connections"] for (host, _), rank in zip(answers, told, strict=True)},
-        "logs": [answer.text + answer.errors for _, answer in answers],
-    }
-    curves = []
-    for operation in group.operations:
-        times = {int(size): values for size, values in said["times_s"].get(operation, {}).items()}
-        left_out = [size for skipped, size in said["skipped"] if skipped == operation]
-        curves.append({**shared, **curve(operation, times), "times_s": times, "skipped_bytes": left_out})
-    return curves

@@ -14,7 +14,7 @@ import pytest
 from spanwise.probe import on_host
 from spanwise.probe.reach import script
 
-SCRIPTS = ("on_host", "on_wire", "on_group")
+SCRIPTS = ("on_host", "on_wire", "on_group", "on_leash")
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

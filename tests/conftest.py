@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import CommandLine
+from tests.leftovers import mark_this_run
 
 
 def _available_bytes() -> int:
@@ -49,6 +50,7 @@ _MEMORY = _PeakMemory()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    mark_this_run()
     _MEMORY.start()
 
 

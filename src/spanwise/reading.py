@@ -50,7 +50,7 @@ def read_file(
     if not str(path):
         raise error(f"an empty path is not {what}", where="''", remedy="name a file, or leave the option away")
     try:
-        if os.path.isdir(path):  # noqa: PTH112 - says no where a name is impossible
+        if str(path) != "-" and os.path.isdir(path):  # noqa: PTH112 - says no where a name is impossible
             raise error(f"this is a directory, not {what}", where=where, remedy="name the file in it")
         data = bytes_of(path, most_bytes)
     except NotAFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -145,3 +146,12 @@ def test_an_impossible_lab_state_is_no_lab_state(
         state.read()
     path.write_text(whole)
     assert state.read() is None, "as it was, it is the state of a lab whose keeper is gone"
+
+
+def test_a_folder_called_dash_does_not_stand_in_the_way_of_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "-").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"given")))
+    assert read_file("-", most_bytes=100) == b"given"

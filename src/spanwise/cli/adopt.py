@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spanwise.cli import frame
-from spanwise.cli.files import write_file
+from spanwise.cli.files import folder, write_files
 from spanwise.cli.frame import JsonFlag
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 def adopt(
     file: Annotated[
         str | None,
-        typer.Argument(metavar="FILE", help="A RayService, a Serve config or a vLLM command; - for standard input."),
+        typer.Argument(metavar="[FILE]", help="A RayService, a Serve config or a vLLM command; - for standard input."),
     ] = None,
     ray: Annotated[
         str | None,
         typer.Option("--ray", metavar="ADDRESS", help="Ask a running Ray cluster instead (host:port, auto)."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write intent.yaml and plan.json here.")
+        str | None, typer.Option("--output", "-o", metavar="DIR", help="Write intent.yaml and plan.json here.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="The model, where the source names a place that is not here.")
@@ -55,6 +55,7 @@ def adopt(
         raise InputError("give a FILE or --ray ADDRESS", where="adopt", remedy="one of the two")
     if request_rate_per_s is not None and concurrency is not None:
         raise InputError("both loads are given", where="--concurrency", remedy="give a rate or a concurrency")
+    place = None if output is None else folder(output)
     given = Given(
         model=model,
         gpu=gpu,
@@ -73,7 +74,7 @@ def adopt(
         adopted = adopt_cluster(ray, given)
     else:
         adopted = adopt_file(_read(str(file)), str(file), given)
-    written = _write(adopted, output) if output is not None else [[] for _ in adopted]
+    written = _write(adopted, place) if place is not None else [[] for _ in adopted]
     if as_json:
         frame.print_json(
             {
@@ -104,16 +105,24 @@ def _write(adopted: list[Adopted], directory: Path) -> list[list[str]]:
 
     names = [f"{slug(item.name)}." if len(adopted) > 1 else "" for item in adopted]
     names = [f"{index}.{name}" if names.count(name) > 1 else name for index, name in enumerate(names)]
-    written = []
+    files: list[tuple[Path, str, bool]] = []
+    counts: list[int] = []
+    stale: list[Path] = []
     for name, item in zip(names, adopted, strict=True):
         header = [f"Adopted from {item.where}."] + [f"{note.kind}: {note.what}: {note.text}" for note in item.notes]
         plain = [" ".join("".join(c if c.isprintable() else " " for c in line).split()) for line in header]
-        files = [write_file(directory / f"{name}intent.yaml", yaml_text(item.intent, plain))]
+        files.append((directory / f"{name}intent.yaml", yaml_text(item.intent, plain), False))
+        counts.append(1 if item.plan is None else 2)
+        beside = directory / f"{name}plan.json"
         if item.plan is not None:
             text = json.dumps(item.plan.model_dump(mode="json", by_alias=True), indent=2, allow_nan=False) + "\n"
-            files.append(write_file(directory / f"{name}plan.json", text))
-        written.append([str(path) for path in files])
-    return written
+            files.append((beside, text, False))
+        elif beside.exists():
+            stale.append(beside)
+    paths = iter([str(path) for path in write_files(files)])
+    for path in stale:
+        frame.note(f"{path} is from an earlier run: no plan could be made of what runs now")
+    return [[next(paths) for _ in range(count)] for count in counts]
 
 
 def _json(item: Adopted, files: list[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from spanwise.cli import frame
-from spanwise.cli.files import write_file
+from spanwise.cli.files import folder, write_files
 
 _MODEL = "The model and its secrets (kuberay)"
 _PODS = "Where pods run (kuberay)"
@@ -18,9 +18,7 @@ _CLUSTER = "The Ray cluster (kuberay)"
 def render(
     plans: Annotated[list[str], typer.Argument(metavar="PLAN", help="Plans; several are served together.")],
     target: Annotated[Literal["vllm", "ray", "kuberay"], typer.Option(help="Who runs the files.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write into; made if needed.")
-    ],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Folder to write into; made if needed.")],
     runtime: Annotated[
         Literal["stock", "spanwise"],
         typer.Option(
@@ -144,6 +142,7 @@ def render(
     Example: spanwise render plan.json --target kuberay -o manifests
     """
     frame.wants_json(as_json)
+    place = folder(output)
     from spanwise.plan.load import load_plan
     from spanwise.render import RenderOptions
     from spanwise.render import render as rendered
@@ -177,7 +176,8 @@ def render(
             kustomize=kustomize,
         ),
     )
-    written = [write_file(Path(output) / file.name, file.text, executable=file.executable) for file in files]
+    written = write_files([(place / file.name, file.text, file.executable) for file in files])
+    left = _left(place.resolve(), written)
     if as_json:
         frame.print_json(
             {
@@ -185,8 +185,31 @@ def render(
                 "target": target,
                 "runtime": runtime,
                 "files": [str(path) for path in written],
+                "left": [str(path) for path in left],
             }
         )
         return
     for path in written:
         frame.echo(str(path))
+    if left:
+        frame.note(
+            f"left there from an earlier render: {', '.join(str(path.relative_to(place.resolve())) for path in left)}; delete what you no "
+            "longer need before you apply or copy the folder"
+        )
+
+
+def _left(place: Path, written: list[Path]) -> list[Path]:
+    """Files of an earlier render that this one did not write again; `kubectl apply -f FOLDER` would take them too."""
+    folders = [place, place / "base"]
+    found = [
+        path for each in folders for kind in ("*.yaml", "*.sh") for path in sorted(each.glob(kind)) if path.is_file()
+    ]
+    return [path for path in found if path.resolve() not in written and _ours(path)]
+
+
+def _ours(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return any("Written by spanwise" in lines.readline(500) for _ in range(2))
+    except (OSError, ValueError):
+        return False

@@ -17,6 +17,7 @@ from spanwise.journey.deploy import Target, describe
 from spanwise.plan.environment import refusal
 from spanwise.plan.make import plan
 from spanwise.plan.types import Plan
+from spanwise.render.plans import SECRET_TEXT
 from spanwise.render.upstream import accelerator_type
 
 INPUT_TOKENS, OUTPUT_TOKENS, CONCURRENCY = 1024, 256, 8
@@ -88,11 +89,27 @@ def _adopt(found: Found, given: Given) -> Adopted:
         )
     notes = list(found.notes)
     document = _intent(found, given, notes)
+    _refuse_secrets(found, document)
     intent = intent_from(document, where=f"what {found.where} says")
     made = _plan(found, document, notes)
     if made is not None:
         notes += _not_kept(found, made)
     return Adopted(name=found.name, where=found.where, intent=intent.as_json(), plan=made, notes=tuple(notes))
+
+
+def _refuse_secrets(found: Found, document: dict[str, Any]) -> None:
+    """Intents and plans are shown, kept and committed.
+
+    Raises:
+        InputError: What would stand in them looks like a secret; it is not repeated.
+    """
+    for key, text in (("model", document["model"]), ("revision", document.get("revision")), ("its name", found.name)):
+        if isinstance(text, str) and SECRET_TEXT.search(text):
+            raise InputError(
+                f"{key} holds a secret (not repeated here), and an intent must not carry it",
+                where=found.where,
+                remedy="take it out of the source; name the model with --model, and give the secret through the environment",
+            )
 
 
 def _intent(found: Found, given: Given, notes: list[Note]) -> dict[str, Any]:

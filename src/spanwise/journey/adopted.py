@@ -89,26 +89,33 @@ def found_on(described: Mapping[str, Any], address: str) -> list[Found]:
     """The models of a running cluster, as the driver describes it.
 
     Args:
-        described: ``nodes`` and ``applications`` (serve/config.py).
+        described: ``nodes`` and ``applications`` (serve/config.py); one that `spanwise up` deployed has ``plans`` (serve/driver.py).
         address: The cluster, for messages.
 
     Raises:
         ManifestError: It serves nothing that has a config.
     """
     configs = [item["config"] for item in described["applications"] if item["config"]]
-    without = [str(item["name"])[:60] for item in described["applications"] if not item["config"]]
-    if not configs:
+    ours, silent = _of_gangs(described["applications"], address)
+    without = [
+        str(item["name"])[:60] for item in described["applications"] if not item["config"] and not item.get("plans")
+    ]
+    if not configs and not ours:
         raise ManifestError(
-            f"Ray Serve keeps no config of {', '.join(without)}: a program deployed it"
+            f"the gangs {', '.join(silent)} do not say what they serve"
+            if silent
+            else f"Ray Serve keeps no config of {', '.join(without)}: a program deployed it"
             if without
             else "Ray Serve serves nothing there",
             where=address,
-            remedy="adopt the file that it was deployed from (`spanwise adopt FILE`)"
+            remedy="wait until `spanwise status` says that they serve; a gang deployed before spanwise kept the plan says nothing"
+            if silent
+            else "adopt the file that it was deployed from (`spanwise adopt FILE`)"
             if without
             else "check the address, or adopt a file",
         )
     data = json.dumps({"applications": configs}, default=str).encode()
-    models = _of_manifest(read_manifest(data, address, lenient=True))
+    models = ours + (_of_manifest(read_manifest(data, address, lenient=True)) if configs else [])
     hosts = [node for node in described["nodes"] if node["resources"].get("GPU")]
     types = {kind for node in hosts if (kind := _accelerator(node))}
     for model in models:
@@ -126,7 +133,23 @@ def found_on(described: Mapping[str, Any], address: str) -> list[Found]:
             )
             for name in without
         ]
+        model.notes += [
+            Note(kind="unknown", what=f"gang {name}", text="did not say what it serves: it starts, or it is dead")
+            for name in silent
+        ]
     return models
+
+
+def _of_gangs(applications: list[Mapping[str, Any]], address: str) -> tuple[list[Found], list[str]]:
+    """The plans that `spanwise up` deployed, as the gangs themselves carry them, and the gangs that did not answer."""
+    found, silent = [], []
+    for application in applications:
+        for index, document in enumerate(items(application.get("plans"))):
+            where = f"{address}: application {str(application['name'])[:60]}"
+            plan = parse_plan(mapping(document), f"{where}.plans[{index}]")
+            found.append(Found(name=plan.model.served_name, source=plan.model.source, where=where, plan=plan))
+        silent += [str(name)[:60] for name in items(application.get("silent"))]
+    return found, silent
 
 
 def _accelerator(node: Mapping[str, Any]) -> str | None:

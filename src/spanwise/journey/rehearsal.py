@@ -337,7 +337,11 @@ def _application(
         return {
             **common,
             "import_path": SPANWISE_IMPORT_PATH,
-            "args": {"plans": [plan.model_dump(mode="json", by_alias=True) for plan in plans]},
+            # The lab's hosts are all there before anything is applied: what is missing now stays missing.
+            "args": {
+                "plans": [plan.model_dump(mode="json", by_alias=True) for plan in plans],
+                "wait_for_hosts_s": 0,
+            },
         }
     llm_configs = [
         {

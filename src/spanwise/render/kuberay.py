@@ -23,7 +23,7 @@ from spanwise.render.upstream import (
     RAY_GID,
     RAY_VERSION,
 )
-from spanwise.render.weights import refuse_unreachable
+from spanwise.render.weights import refuse_unmountable, refuse_unreachable
 from spanwise.render.yaml_text import yaml_text
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def render_kuberay(plans: Sequence[Plan], options: RenderOptions) -> tuple[Rende
     """
     place = site(options)
     refuse_unreachable(plans, place.volume)
+    refuse_unmountable(plans, place.volume)
     name = service_name(plans, place.name)
     groups = host_groups(plans, place)
     _refuse_groups(groups, place)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spanwise.plan.types import Plan
 
 # What a pasted secret looks like wherever it stands: a token of the model hub, a password inside an address.
-_SECRET_TEXT = re.compile(r"\bhf_[A-Za-z0-9]{16,}|://[^/\s@]*:[^/\s@]+@")
+SECRET_TEXT = re.compile(r"\bhf_[A-Za-z0-9]{16,}|://[^/\s@]*:[^/\s@]+@")
 
 
 def refuse_same_names(plans: Sequence[Plan]) -> None:
@@ -44,7 +44,7 @@ def refuse_secrets(plans: Sequence[Plan]) -> None:
             text = value if isinstance(value, str) else ""
             last = key.rsplit(".", 1)[-1]
             named = last in SECRET or SECRET_VARIABLE.search(last) is not None
-            if (text and named) or _SECRET_TEXT.search(text):
+            if (text and named) or SECRET_TEXT.search(text):
                 raise PlanError(
                     f"{key[:200]} holds a secret (not repeated here); rendered files must not carry it",
                     where=plan.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spanwise.errors import InputError
+from spanwise.render.grammar import container_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +48,19 @@ def refuse_unreachable(plans: Sequence[Plan], volume: ModelVolume | None) -> Non
                 where=where,
                 remedy="mount the volume above that folder (pvc:NAME:/mount), or plan with the model's hub name",
             )
+
+
+def refuse_unmountable(plans: Sequence[Plan], volume: ModelVolume | None) -> None:
+    """A plan's own folder is mounted from the host's disk where no volume is named: never ``/``, ``/etc`` or Ray's own.
+
+    Raises:
+        InputError: Such a folder.
+    """
+    if volume is not None:
+        return
+    for plan in plans:
+        if plan.model.source.startswith("/"):
+            container_path(plan.model.source, f"plan {plan.name}, model.source")
 
 
 def _within(path: str, folder: str) -> bool:

@@ -9,13 +9,12 @@ from ray.llm._internal.serve.core.configs.openai_api_models import to_model_meta
 from ray.llm._internal.serve.core.ingress.ingress import make_fastapi_ingress
 from ray.serve.llm import LLMConfig, build_llm_deployment
 
-from spanwise.errors import StalePlanError
 from spanwise.plan.load import parse_plan
 from spanwise.plan.types import GangPlan, Plan
+from spanwise.serve.arrival import WAIT_S, await_hosts, wait_of
 from spanwise.serve.compat import BUNDLE_INDICES_VARIABLE
 from spanwise.serve.door import Door
 from spanwise.serve.gang import DESCRIPTION_KEY, PIN_KEY, GangServer
-from spanwise.serve.inventory import HOST_LABEL, check_gpus, host_selectors, selectors_by_room
 
 # Arguments that Ray Serve LLM sets itself from its own fields.
 _SERVE_OWNED = ("model", "served_model_name", "distributed_executor_backend")
@@ -53,6 +52,8 @@ def gang_config(plan: Plan, gang: GangPlan, selectors: dict[str, dict[str, str]]
                 "plan_hash": plan.hash,
                 "domain": gang.ranks[0].domain,
                 "epoch": 1,
+                # Whole, so that whoever finds the gang later (`adopt`) needs no file of ours.
+                "plan": plan.model_dump(mode="json", by_alias=True),
             },
             "stream_batching_interval_ms": 0,
         },
@@ -65,28 +66,20 @@ def gang_config(plan: Plan, gang: GangPlan, selectors: dict[str, dict[str, str]]
 def build_app(arguments: dict[str, Any]) -> Any:
     """Entry point for Serve config files (``import_path: spanwise.serve.application:build_app``).
 
-    Hosts are found by the names in the plans. Where nobody gave the cluster's hosts names (Kubernetes names pods itself) and those of the
-    plans are not there, they are found by room: each host of a plan becomes a node that has the GPUs for it.
-
     Args:
-        arguments: ``{"plans": [plan documents]}``, as `spanwise render --runtime spanwise` writes them.
+        arguments: ``{"plans": [plan documents]}``, as `spanwise render --runtime spanwise` writes them; also ``wait_for_hosts_s``,
+            how long hosts may take to join.
 
     Raises:
         PlanError: A plan is damaged.
-        StalePlanError: The cluster lacks a host or a GPU that a plan needs.
+        InputError: ``wait_for_hosts_s`` is no time.
+        StalePlanError: The cluster lacks a host or a GPU that a plan needs, and it did not come in time.
     """
     import ray
 
+    wait_s = wait_of(arguments.get("wait_for_hosts_s", WAIT_S))
     plans = [parse_plan(document, where=f"plans[{index}]") for index, document in enumerate(arguments["plans"])]
-    nodes = ray.nodes()
-    try:
-        check_gpus(nodes, plans)
-        named = host_selectors(nodes, {rank.host for plan in plans for gang in plan.gangs for rank in gang.ranks})
-    except StalePlanError:
-        if any(HOST_LABEL in (node.get("Labels") or {}) for node in nodes if node["Alive"]):
-            raise
-        return build_application(plans, selectors_by_room(nodes, plans))
-    return build_application(plans, [named] * len(plans))
+    return build_application(plans, await_hosts(ray.nodes, plans, wait_s))
 
 
 def build_application(plans: list[Plan], selectors: list[dict[str, dict[str, str]]]) -> Any:

@@ -23,6 +23,8 @@ from spanwise.serve.inventory import check_gpus, host_selectors, hosts_by_node
 
 APPLICATION = "spanwise"
 GANG_PREFIX = "gang-"
+# A gang that serves answers at once; one that starts, or hangs, is not waited for.
+ANSWER_S = 20
 
 
 def say(event: str, **fields: Any) -> None:
@@ -218,9 +220,30 @@ def apply(request: dict[str, Any]) -> None:
 def describe(request: dict[str, Any]) -> None:
     """What the cluster is and serves; changes nothing."""
     ray = connect(request)
+    from ray import serve
+
     from spanwise.serve.config import describe as described
 
-    say("described", **described(ray))
+    found = described(ray)
+    for application in found["applications"]:
+        if application["name"] == APPLICATION and not application["config"]:
+            application["plans"], application["silent"] = _plans_of_gangs(serve)
+    say("described", **found)
+
+
+def _plans_of_gangs(serve: Any) -> tuple[list[dict[str, Any]], list[str]]:
+    """The plans that our own application serves, by the word of its gangs, and the gangs that did not say."""
+    found: dict[str, dict[str, Any]] = {}
+    silent = []
+    for name in serve.status().applications[APPLICATION].deployments:
+        if not name.startswith(GANG_PREFIX):
+            continue
+        try:
+            described = serve.get_deployment_handle(name, APPLICATION).describe.remote().result(timeout_s=ANSWER_S)
+            found.setdefault(described["plan_hash"], described["plan"])
+        except Exception:  # noqa: BLE001 - starting, dead, or of a version that carried no plan: said by name
+            silent.append(name.removeprefix(GANG_PREFIX))
+    return list(found.values()), silent
 
 
 _REQUESTS = {"deploy": deploy, "status": status, "remove": remove, "apply": apply, "describe": describe}

@@ -62,7 +62,7 @@ class GangServer(LLMServer):
         return options
 
     async def describe(self) -> dict[str, Any]:
-        """Model, plan hash, domain and epoch of this gang, as it was deployed."""
+        """Model, plan, its hash, domain and epoch of this gang, as it was deployed."""
         description: dict[str, Any] = self._llm_config.experimental_configs[DESCRIPTION_KEY]
         return description
 

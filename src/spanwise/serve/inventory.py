@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from spanwise.errors import StalePlanError
@@ -40,7 +41,7 @@ def host_selectors(nodes: list[dict[str, Any]], hosts: set[str]) -> dict[str, di
     return {host: known[host] for host in hosts}
 
 
-def check_gpus(nodes: list[dict[str, Any]], plans: list[Any]) -> None:
+def check_gpus(nodes: list[dict[str, Any]], plans: Sequence[Any]) -> None:
     """Refuse plans that together ask a host for more GPUs than it has.
 
     Raises:
@@ -66,11 +67,38 @@ def check_gpus(nodes: list[dict[str, Any]], plans: list[Any]) -> None:
             )
 
 
+def selectors_for(nodes: list[dict[str, Any]], plans: Sequence[Any]) -> list[dict[str, dict[str, str]]]:
+    """How the hosts of each plan are found in this cluster.
+
+    By the names in the plans. Where nobody gave the cluster's hosts names (Kubernetes names pods itself) and those of the plans are not
+    there, they are found by room: each host of a plan becomes a node that has the GPUs for it.
+
+    Args:
+        nodes: ``ray.nodes()``.
+        plans: Plans that are served together.
+
+    Returns:
+        Per plan: label selector by host name.
+
+    Raises:
+        StalePlanError: The cluster lacks a host or a GPU that a plan needs.
+    """
+    hosts = {rank.host for plan in plans for gang in plan.gangs for rank in gang.ranks}
+    try:
+        named = host_selectors(nodes, hosts)
+        check_gpus(nodes, plans)
+    except StalePlanError:
+        if any(HOST_LABEL in (node.get("Labels") or {}) for node in nodes if node["Alive"]):
+            raise
+        return selectors_by_room(nodes, plans)
+    return [named] * len(plans)
+
+
 # How `render` calls the custom resource that only the worker groups of one plan have.
 PIN_PREFIX = "spanwise-"
 
 
-def selectors_by_room(nodes: list[dict[str, Any]], plans: list[Any]) -> list[dict[str, dict[str, str]]]:
+def selectors_by_room(nodes: list[dict[str, Any]], plans: Sequence[Any]) -> list[dict[str, dict[str, str]]]:
     """How the hosts of each plan are found in a cluster that does not know them by name: each becomes a node with room for it.
 
     A plan whose pin (the custom resource that `render` gives to its worker groups) exists takes only nodes that have it, another plan

@@ -126,3 +126,34 @@ def test_help_groups_what_belongs_together() -> None:
     where = {option: shown.index(f"\n  {option}") for option in ("--target", "--model-volume", "--redis-secret")}
     assert sections["Options:"] < where["--target"] < sections[headings[0]] < where["--model-volume"]
     assert where["--model-volume"] < sections[headings[1]] < sections[headings[2]] < where["--redis-secret"]
+
+
+def test_all_files_or_none(plans: list[Path], tmp_path: Path) -> None:
+    out, new = tmp_path / "out", tmp_path / "new"
+    (out / "networkpolicy.yaml").mkdir(parents=True)
+    (out / "rayservice.yaml").write_text("mine")
+    assert "this is a directory" in refused("render", *plans, "--target", "kuberay", "-o", out)
+    assert sorted(path.name for path in out.iterdir()) == ["networkpolicy.yaml", "rayservice.yaml"]
+    assert (out / "rayservice.yaml").read_text() == "mine"
+    (tmp_path / "a file").touch()
+    new.mkdir()
+    (new / "overlays").symlink_to(tmp_path / "a file")
+    refused("render", *plans, "--target", "kuberay", "--kustomize", "-o", new)
+    assert [path.name for path in new.iterdir()] == ["overlays"], "no folder stays that was made for nothing"
+
+
+def test_a_place_that_is_no_folder(plans: list[Path]) -> None:
+    assert "-o: an empty path is no folder" in refused("render", *plans, "--target", "ray", "-o", "")
+    assert "-o: several files cannot go to standard output" in refused("render", *plans, "--target", "ray", "-o", "-")
+
+
+def test_what_an_earlier_render_left_is_named(plans: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert spanwise("render", *plans, "--target", "kuberay", "-o", out)[2] == ""
+    (out / "mine.yaml").write_text("a: b\n")
+    code, shown, err = spanwise("render", *plans, "--target", "kuberay", "-o", out, "--service-account", "sa", "--json")
+    assert code == 0
+    assert json.loads(shown)["left"] == [str(out / "serviceaccount.yaml")]
+    assert "serviceaccount.yaml" not in err, "the document says it"
+    code, _, err = spanwise("render", *plans, "--target", "kuberay", "-o", out, "--service-account", "sa")
+    assert "left there from an earlier render: serviceaccount.yaml; delete" in err

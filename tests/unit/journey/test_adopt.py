@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spanwise.errors import InputError, ManifestError, SpanwiseError
+from spanwise.errors import InputError, ManifestError, PlanError, SpanwiseError
 from spanwise.intent.load import parse_intent
 from spanwise.journey import adopt as adopting
 from spanwise.journey.adopt import Adopted, Given, adopt_cluster, adopt_file
@@ -162,6 +162,57 @@ def test_a_running_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kinds(found)["application app-1"] == "not_kept"
 
 
+def by_up(*plans: Any, silent: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The application that `spanwise up` makes, in the form in which the driver describes it."""
+    return {
+        "name": "spanwise",
+        "status": "RUNNING",
+        "config": None,
+        "plans": [plan.model_dump(mode="json", by_alias=True) for plan in plans],
+        "silent": list(silent),
+    }
+
+
+def test_what_up_deployed_gives_its_plans_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adopting, "describe", lambda _: described(applications=[by_up(ARTICLE, TWO_HOSTS)]))
+    found = adopt_cluster("auto", Given())
+    assert [item.plan for item in found] == [ARTICLE, TWO_HOSTS]
+    assert [item.intent for item in found] == [ARTICLE.intent, TWO_HOSTS.intent]
+    assert not any(item.notes for item in found)
+
+
+def test_what_up_deployed_beside_other_applications(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = yaml.safe_load(render((TWO_HOSTS,), "ray")[0].text)["applications"][0]
+    more = [
+        {"name": "app-0", "status": "RUNNING", "config": config},
+        {"name": "own", "status": "RUNNING", "config": None},
+    ]
+    what = described(applications=[by_up(ARTICLE, silent=("late-0",)), *more])
+    monkeypatch.setattr(adopting, "describe", lambda _: what)
+    ours, theirs = adopt_cluster("auto", Given(fabric="roce-200g", gpu="H100-80GB-SXM"))
+    assert ours.plan == ARTICLE
+    assert theirs.plan is not None
+    assert theirs.plan.layout == TWO_HOSTS.layout
+    said = {"application own": "not_kept", "gang late-0": "unknown"}
+    assert kinds(ours) == said
+    assert said.items() <= kinds(theirs).items()
+
+
+def test_gangs_that_say_nothing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adopting, "describe", lambda _: described(applications=[by_up(silent=("m-0",))]))
+    with pytest.raises(ManifestError, match="m-0") as refused:
+        adopt_cluster("auto", Given())
+    assert "spanwise status" in refused.value.remedy
+
+
+def test_a_damaged_plan_in_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    what = by_up(ARTICLE)
+    what["plans"][0]["hash"] = "0" * 16
+    monkeypatch.setattr(adopting, "describe", lambda _: described(applications=[what]))
+    with pytest.raises(PlanError):
+        adopt_cluster("auto", Given())
+
+
 @pytest.mark.parametrize("what", [described(), described(None)])
 def test_a_cluster_without_a_config(monkeypatch: pytest.MonkeyPatch, what: dict[str, Any]) -> None:
     monkeypatch.setattr(adopting, "describe", lambda _: what)
@@ -212,3 +263,20 @@ def test_any_model_config_is_adopted_or_refused(changes: dict[str, Any]) -> None
         adopted(yaml.safe_dump(config))
     except SpanwiseError as error:
         assert error.exit_code == 2
+
+
+def test_what_stands_behind_a_substitution_is_adopted_too() -> None:
+    (found,) = adopted("vllm serve meta-llama/Meta-Llama-3-8B --api-key $(cat /run/key) -tp 2", gpu="H100-80GB-SXM")
+    assert found.plan is not None
+    assert found.plan.layout.tensor_parallel_size == 2
+
+
+@pytest.mark.parametrize("source", ["s3://key:secretsecret@bucket/m", "https://me:secretsecret@hub.example/m"])
+def test_a_secret_in_the_models_address_is_refused_and_not_repeated(source: str) -> None:
+    with pytest.raises(InputError, match="model holds a secret") as caught:
+        adopted(f"vllm serve {source} --served-model-name m", gpu="H100-80GB-SXM")
+    assert "secretsecret" not in str(caught.value)
+    (found,) = adopted(
+        f"vllm serve {source} --served-model-name m", gpu="H100-80GB-SXM", model="meta-llama/Meta-Llama-3-8B"
+    )
+    assert "secretsecret" not in str(found)

@@ -84,8 +84,10 @@ def test_findings_inside_a_folded_serve_config_get_its_line() -> None:
 
 
 def test_an_argument_of_another_ray_version_is_a_warning() -> None:
-    text = GOOD.replace("tensor_parallel_size: 4", "device: auto").replace('"2.60.0"', '"2.50.1"')
-    assert codes(text) == {"engine_argument_unknown": ("warning", 14)}
+    text = GOOD.replace("tensor_parallel_size: 4", "tensor_parallel_size: 4\n            device: auto").replace(
+        '"2.60.0"', '"2.50.1"'
+    )
+    assert codes(text) == {"engine_argument_unknown": ("warning", 15)}
 
 
 def test_serve_config_of_its_own() -> None:

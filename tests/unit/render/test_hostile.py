@@ -251,3 +251,11 @@ def test_a_plan_that_carries_a_secret_is_not_rendered(plan: Any, target: Any) ->
         render([plan], target)
     assert "s3cr3t" not in str(caught.value)
     assert _TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["/", "/etc", "/proc/self", "/home/ray", "/models/../../etc", "/models:/etc"])
+def test_a_plans_folder_that_belongs_to_the_system_is_not_mounted_from_the_host(folder: str) -> None:
+    plan = make_plan(model=folder, served_name="m")
+    with pytest.raises(InputError, match=r"plan meta-llama-3-70b, model\.source: "):
+        render((plan,), "kuberay")
+    assert "hostPath" in render((make_plan(model="/models/m", served_name="m"),), "kuberay")[0].text

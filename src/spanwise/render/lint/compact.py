@@ -10,6 +10,7 @@ keys (with their defaults) by which the items of a list differ, ``u`` items that
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import re
 from typing import Any
@@ -18,10 +19,25 @@ import yaml
 
 from spanwise.errors import ManifestError
 from spanwise.render.lint.documents import read_documents
-from spanwise.render.lint.schema import Fields
+from spanwise.render.lint.schema import Fields, shipped
 
+# How Python itself reads a pattern; it has no public door.
+_PARSER: Any = importlib.import_module("re._parser")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KEYWORDS = {"enum": "e", "minimum": "n", "maximum": "x", "pattern": "f", "maxLength": "l", "minLength": "s"}
+_NUMBERS = ("integer", "int32", "int64", "number", "int-or-string")
+# keyword -> what its value is, and the types that it says something about (None: all); elsewhere the API server ignores it.
+_MEANS: dict[str, tuple[tuple[type, ...], tuple[str, ...] | None]] = {
+    "enum": ((list,), None),
+    "minimum": ((int, float), ("integer", "int32", "int64", "number")),
+    "maximum": ((int, float), ("integer", "int32", "int64", "number")),
+    "pattern": ((str,), ("string", "int-or-string")),
+    "maxLength": ((int,), ("string",)),
+    "minLength": ((int,), ("string",)),
+}
+_KNOWN_TYPES = frozenset({"object", "array", "string", "boolean", "any", *_NUMBERS})
+# A stranger's pattern of more repetitions than this may take time that grows with that power of the text.
+_MOST_REPEATS = 3
 # The one form of CEL rule that KubeRay has beside "immutable" (which needs the object before the change).
 _ONE_OF = re.compile(r"self in \[('[^']*'(?:, *'[^']*')*)\]")
 
@@ -44,7 +60,7 @@ def from_crd(text: str, name: str) -> Fields:
         ManifestError: Not a CustomResourceDefinition with a structural schema.
     """
     try:
-        return compact(f"the CRD {name}", [document.value for document in read_documents(text, name)])
+        return _bounded(compact(f"the CRD {name}", [document.value for document in read_documents(text, name)]))
     except (KeyError, StopIteration, TypeError, AttributeError, IndexError, RecursionError, ValueError) as error:
         raise ManifestError(
             f"not a CustomResourceDefinition ({type(error).__name__}: {str(error)[:120]})",
@@ -89,7 +105,7 @@ def _shape(node: dict[str, Any], shapes: dict[str, dict[str, Any]]) -> str | dic
     if required:
         result["r"] = required
     for keyword, short in _KEYWORDS.items():
-        if keyword in node and not (keyword == "pattern" and not _compiles(node[keyword])):
+        if keyword in node and _says_something(keyword, node[keyword], result["t"]):
             result[short] = node[keyword]
     result |= _differing(node)
     for rule in node.get("x-kubernetes-validations") or []:
@@ -113,6 +129,63 @@ def _differing(node: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def _says_something(keyword: str, value: Any, kind: str) -> bool:
+    """True where the keyword bounds a value of this type.
+
+    Raises:
+        TypeError: It is none of the form that a schema has.
+    """
+    form, kinds = _MEANS[keyword]
+    if not isinstance(value, form) or isinstance(value, bool):
+        raise TypeError(f"{keyword} is {str(value)[:40]!r}")
+    return (kinds is None or kind in kinds) and not (keyword == "pattern" and not _compiles(str(value)))
+
+
+def _bounded(fields: Fields) -> Fields:
+    """``fields`` without patterns that may run for hours on a text made for it: Go's expressions never do, Python's can.
+
+    Those of our own copy stay: they are KubeRay's, and were looked at.
+    """
+    known = {shape["f"] for shape in _each(list(shipped().shapes.values())) if "f" in shape}
+    for shape in _each(list(fields.shapes.values())):
+        if "f" in shape and shape["f"] not in known and _may_run_away(shape["f"]):
+            del shape["f"]
+    return fields
+
+
+def _each(shapes: list[Any]) -> list[dict[str, Any]]:
+    """``shapes``, and those that are written in place inside them."""
+    found: list[dict[str, Any]] = []
+    waiting = list(shapes)
+    while waiting:
+        shape = waiting.pop()
+        if isinstance(shape, dict):
+            found.append(shape)
+            waiting += [*shape.get("p", {}).values(), shape.get("a"), shape.get("i")]
+    return found
+
+
+def _may_run_away(pattern: str) -> bool:
+    """True for a repetition or a choice inside a repetition, and for many repetitions side by side."""
+    repeats = 0
+    waiting: list[tuple[Any, bool]] = [(_PARSER.parse(pattern), False)]
+    while waiting:
+        part, inside = waiting.pop()
+        if isinstance(part, _PARSER.SubPattern):
+            waiting += [(item, inside) for item in part]
+        elif isinstance(part, tuple) and str(part[0]).endswith("REPEAT"):
+            least, most, inner = part[1]
+            repeats += most > 1
+            if (inside and least != most) or repeats > _MOST_REPEATS:
+                return True
+            waiting.append((inner, inside or most > 1))
+        elif isinstance(part, tuple) and str(part[0]) == "BRANCH" and inside:
+            return True
+        elif isinstance(part, tuple | list):
+            waiting += [(item, inside) for item in part]
+    return False
+
+
 def _compiles(pattern: str) -> bool:
     """CRDs hold Go's regular expressions; one that Python does not know is left to the API server."""
     try:
@@ -129,4 +202,7 @@ def _type(node: dict[str, Any]) -> str:
         return "any"
     if node.get("type") == "integer" and node.get("format") in ("int32", "int64"):
         return str(node["format"])
-    return str(node.get("type", "any"))
+    kind = str(node.get("type", "any"))
+    if kind not in _KNOWN_TYPES:
+        raise ValueError(f"a field of the type {kind[:40]!r}")
+    return kind

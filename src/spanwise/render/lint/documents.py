@@ -19,6 +19,8 @@ from spanwise.errors import ManifestError
 MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 100
 MAX_NODES = 200_000
+# Kubernetes' numbers have 64 bits. Python's have no end, and cannot all be printed (`0xfff…`) or divided.
+_MOST_BITS = 128
 
 Path = tuple[str | int, ...]
 
@@ -235,6 +237,8 @@ class _Reader:
         try:
             node = yaml.ScalarNode(tag, event.value)
             value = getattr(_CONSTRUCTOR, f"construct_yaml_{short}")(node)
+            if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+                raise OverflowError
         except (ValueError, KeyError, OverflowError):
             raise self._refused(
                 f"{event.value[:40]!r} is not a number that can be used", line, "write a smaller number, or quote it"

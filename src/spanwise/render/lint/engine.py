@@ -16,7 +16,13 @@ Add = Callable[[str, Severity, str, str, str], None]
 
 # Arguments that hold a secret, and names of environment variables that do; their values are never repeated.
 SECRET = frozenset({"hf_token", "api_key"})
-SECRET_VARIABLE = re.compile(r"(TOKEN|SECRET|PASSWORD|API_KEY|ACCESS_KEY)$", re.IGNORECASE)
+SECRET_VARIABLE = re.compile(
+    r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|_PASS|(API|ACCESS|PRIVATE|SECRET)_KEY)$", re.IGNORECASE
+)
+
+
+# No argument of vLLM has a value with more digits; longer ones cannot be multiplied and printed.
+_MOST_DIGITS = 19
 
 
 def value_problem(flag: Flag, value: Any) -> str:
@@ -36,6 +42,8 @@ def _not_of_kind(kind: str, text: str) -> str:
             int(text)
         except ValueError:
             return "not a whole number"
+        if len(text) > _MOST_DIGITS:
+            return f"a number of more than {_MOST_DIGITS} digits"
     if kind == "float":
         try:
             number = float(text)
@@ -107,9 +115,10 @@ def judge(arguments: dict[str, Any], gpus_per_node: int | None, add: Add) -> Non
 
 
 def size(value: Any, default: int) -> int:
-    """A parallel size as given; the default where it is absent or was a variable."""
+    """A parallel size as given; the default where it is absent, was a variable, or has more digits than any size."""
+    text = str(value)
     try:
-        return max(1, int(str(value)))
+        return max(1, int(text)) if len(text) <= _MOST_DIGITS else default
     except ValueError:
         return default
 

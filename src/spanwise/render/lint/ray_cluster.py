@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanwise.render.lint.controller import Cluster, check_controller
 from spanwise.render.lint.engine import SECRET_VARIABLE
+from spanwise.render.lint.names import version_of
 from spanwise.render.lint.pod import check_pod
 from spanwise.render.lint.report import Report, items, mapping, whole
 from spanwise.render.upstream import IMAGE, RAY_VERSION
@@ -272,7 +273,10 @@ def _check_autoscaling(report: Report, spec: dict[str, Any], groups: list[Any], 
     for index, group in enumerate(groups):
         fields = mapping(group)
         low, high = whole(fields.get("minReplicas")), whole(fields.get("maxReplicas"))
-        if gpus_of(fields) and low != high and (whole(fields.get("numOfHosts")) or 1) == 1:
+        hosts = whole(fields.get("numOfHosts")) or 1
+        if not gpus_of(fields) or low == high:
+            continue
+        if hosts == 1:
             report.add(
                 "autoscaling_by_host",
                 "info",
@@ -281,3 +285,22 @@ def _check_autoscaling(report: Report, spec: dict[str, Any], groups: list[Any], 
                 "torn apart or left waiting for its last host",
                 "set numOfHosts to the hosts of one model replica, or keep minReplicas = maxReplicas",
             )
+        elif first_autoscaler(spec):
+            report.add(
+                "autoscaling_multiplies_hosts",
+                "warning",
+                (*path, "workerGroupSpecs", index, "numOfHosts"),
+                f"Ray's autoscaler v1 writes the hosts that it wants as `replicas`, and each of those is {hosts} hosts here: "
+                f"it asks for {hosts} times too many",
+                "set `autoscalerOptions.version: v2` (Ray 2.47 or later), or keep minReplicas = maxReplicas",
+            )
+
+
+def first_autoscaler(cluster: dict[str, Any]) -> bool:
+    """True where Ray's first autoscaler runs: asked for, or a Ray before 2.47, which has it by default."""
+    stated = mapping(cluster.get("autoscalerOptions")).get("version")
+    if stated is not None:
+        return bool(stated == "v1")
+    given = cluster.get("rayVersion")
+    version = version_of(given) if isinstance(given, str) else None
+    return version is not None and version < (2, 47)

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from spanwise.errors import ManifestError
+from spanwise.render.lint.capacity import check_capacity
 from spanwise.render.lint.documents import read_documents
 from spanwise.render.lint.hub import check_hub
 from spanwise.render.lint.ray_cluster import gpus_of
@@ -122,41 +123,6 @@ def _serve(report: Report, spec: dict[str, Any], cluster: dict[str, Any]) -> Non
     groups = [mapping(group) for group in items(cluster.get("workerGroupSpecs"))]
     per_host = max((gpus_of(group) for group in groups), default=0)
     exact = str(cluster.get("rayVersion", RAY_VERSION)) == RAY_VERSION
-    needed = check_serve_config(inner, documents[0].value, report.options.gpus_per_node or per_host or None, exact)
+    demand = check_serve_config(inner, documents[0].value, report.options.gpus_per_node or per_host or None, exact)
     check_hub(inner, documents[0].value, groups)
-    head = gpus_of(mapping(cluster.get("headGroupSpec")))
-    if needed:
-        _match_gpus(report, needed, groups, head, autoscaling=cluster.get("enableInTreeAutoscaling") is True)
-
-
-def _match_gpus(report: Report, needed: int, groups: list[dict[str, Any]], head: int, *, autoscaling: bool) -> None:
-    """GPUs that the models need against those that the cluster has, and can have."""
-    path = ("spec", "serveConfigV2")
-    most = head + sum(_gpus(group, "maxReplicas", 2**31 - 1) for group in groups)
-    now = head + sum(_gpus(group, "replicas", 0) for group in groups)
-    if most < needed:
-        report.add(
-            "gpus_not_enough",
-            "error",
-            path,
-            f"the models need {needed} GPUs and the worker groups can have {most}: replicas wait for ever",
-            "raise maxReplicas or the GPUs per host, or lower tensor_parallel_size x pipeline_parallel_size x replicas",
-        )
-    elif now < needed and not autoscaling:
-        report.add(
-            "gpus_not_enough",
-            "warning",
-            path,
-            f"the models need {needed} GPUs, the worker groups have {now}, and nothing in this file makes them larger: "
-            "replicas wait until somebody does",
-            "raise `replicas`, or set `enableInTreeAutoscaling: true`",
-        )
-
-
-def _gpus(group: dict[str, Any], field: str, default: int) -> int:
-    """GPUs of a group when it has ``field`` replicas, inside its bounds."""
-    hosts = whole(group.get("numOfHosts")) or 1
-    count = whole(group.get(field))
-    low, high = whole(group.get("minReplicas")) or 0, whole(group.get("maxReplicas"))
-    count = max(default if count is None else count, low)
-    return gpus_of(group) * hosts * (count if high is None else min(count, high))
+    check_capacity(report, demand, cluster)

@@ -13,19 +13,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spanwise.render.lint.finding import Finding
 
-_NAME = r"(?:token|secret|password|api[_-]?key|access[_-]?key)"
+_NAME = r"(?:token|secret|passw(?:or)?d|passphrase|_pass|(?:api|access|private|secret)[_-]?key)"
 _VALUE = r"[\"']?([^\s\"',;}{\[\]]{6,})"
-# `hf_token: x`, `HF_TOKEN=x`, `--api-key x`, and a Kubernetes variable's `name: HF_TOKEN` with `value: x` behind it.
+# `hf_token: x`, `HF_TOKEN=x`, `--api-key x` (also as two items of a list), and a Kubernetes variable's `name: HF_TOKEN` with
+# `value: x` behind it.
 _GIVEN = (
     re.compile(rf"{_NAME}[\"']?\s{{0,9}}[:=]\s{{0,9}}{_VALUE}", re.IGNORECASE),
     re.compile(rf"--[a-z-]{{0,20}}{_NAME}[\s=]{{1,9}}{_VALUE}", re.IGNORECASE),
+    re.compile(rf"--[a-z-]{{0,20}}{_NAME}[\"']?,?\s{{1,60}}(?:-\s{{1,9}})?(?![\"']?-){_VALUE}", re.IGNORECASE),
     re.compile(rf"{_NAME}[\"']?,?\s{{1,40}}[\"']?value[\"']?:\s{{0,9}}{_VALUE}", re.IGNORECASE),
 )
 # What looks like a secret by itself (Hugging Face, OpenAI, GitHub, AWS, Slack, JSON web tokens), and NAME=VALUE.
 _SHAPES = re.compile(
     r"\b(?:hf_|sk-|gh[pousr]_|AKIA|ASIA|xox[abpr]-|eyJ)[A-Za-z0-9_.-]{8,}"
-    r"|(?<=TOKEN=)[^\s'\"]+|(?<=SECRET=)[^\s'\"]+|(?<=PASSWORD=)[^\s'\"]+|(?<=_KEY=)[^\s'\"]+"
+    r"|(?<=TOKEN=)[^\s'\"]+|(?<=SECRET=)[^\s'\"]+|(?<=PASSWORD=)[^\s'\"]+|(?<=PASSWD=)[^\s'\"]+|(?<=_PASS=)[^\s'\"]+"
+    r"|(?<=_KEY=)[^\s'\"]+"
 )
+# Line ends of a text inside a quoted one: a Serve config written as "applications:\n- name: …".
+_QUOTED_LINE_END = re.compile(r"\\n|\\[ ]{0,9}\n[ ]{0,60}\\?")
 _SHOWN = "(not shown)"
 # Messages cut long values: the beginning of a secret is one too.
 _BEGINNING = 12
@@ -33,7 +38,8 @@ _BEGINNING = 12
 
 def without_secrets(findings: list[Finding], text: str) -> list[Finding]:
     """``findings`` with every secret of ``text``, and what looks like one, left out of their words."""
-    given = {match[1] for pattern in _GIVEN for match in pattern.finditer(text)}
+    texts = [text, _QUOTED_LINE_END.sub("\n", text)] if "\\" in text else [text]
+    given = {match[1] for each in texts for pattern in _GIVEN for match in pattern.finditer(each)}
     beginnings = sorted((re.escape(secret[:_BEGINNING]) for secret in given), key=len, reverse=True)
     known = re.compile("|".join(rf"{beginning}[^\s'\"]*" for beginning in beginnings)) if beginnings else None
 

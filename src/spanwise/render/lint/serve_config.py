@@ -10,7 +10,8 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from spanwise.render.engine_flags import flag_table
-from spanwise.render.lint.engine import SECRET, SECRET_VARIABLE, judge, size, suggestion, value_problem
+from spanwise.render.lint.demand import Demand, of_deployment, of_model, of_plans, override_for
+from spanwise.render.lint.engine import SECRET, SECRET_VARIABLE, judge, suggestion, value_problem
 from spanwise.render.lint.report import Report, items, mapping
 from spanwise.render.lint.serve_schema import departures
 from spanwise.render.upstream import RAY_ACCELERATOR_TYPES, RAY_VERSION, SPANWISE_IMPORT_PATH, STOCK_IMPORT_PATH
@@ -52,7 +53,7 @@ MODEL_LOADING_FIELDS = frozenset(
 )
 
 
-def check_serve_config(report: Report, config: Any, gpus_per_node: int | None, exact_version: bool) -> int:
+def check_serve_config(report: Report, config: Any, gpus_per_node: int | None, exact_version: bool) -> Demand:
     """Check a whole Serve config.
 
     Args:
@@ -63,11 +64,11 @@ def check_serve_config(report: Report, config: Any, gpus_per_node: int | None, e
             argument may be another version's, and is a warning.
 
     Returns:
-        GPUs that the config's models need at least; 0 when none could be read.
+        GPUs that its applications ask for, as far as they can be read.
     """
     if not isinstance(config, dict):
         report.add("serve_config_not_mapping", "error", (), "the Serve config is not a mapping", "give `applications:`")
-        return 0
+        return Demand(complete=False)
     if "applications" not in config:
         report.add(
             "applications_missing",
@@ -77,7 +78,7 @@ def check_serve_config(report: Report, config: Any, gpus_per_node: int | None, e
             + (" (this is the single-application form of old Ray versions)" if "import_path" in config else ""),
             "add `applications:` with a list of name, import_path and args",
         )
-        return 0
+        return Demand(complete=False)
     for departure in departures(config):
         unknown = departure.code == "serve_field_unknown" and not exact_version  # it may be another version's
         severity = "warning" if unknown else departure.severity
@@ -94,10 +95,11 @@ def check_serve_config(report: Report, config: Any, gpus_per_node: int | None, e
         )
     for field, default in (("name", "default"), ("route_prefix", "/")):
         _unique(report, applications, field, default)
-    return sum(
+    asked = (
         _application(report, application, ("applications", index), gpus_per_node, exact_version)
         for index, application in enumerate(applications)
     )
+    return sum(asked, start=Demand())
 
 
 def _unique(report: Report, applications: list[Any], field: str, default: str) -> None:
@@ -130,9 +132,11 @@ def _unknown(report: Report, value: dict[str, Any], allowed: frozenset[str], pat
             )
 
 
-def _application(report: Report, application: Any, path: Path, gpus_per_node: int | None, exact_version: bool) -> int:
+def _application(
+    report: Report, application: Any, path: Path, gpus_per_node: int | None, exact_version: bool
+) -> Demand:
     if not isinstance(application, dict):
-        return 0
+        return Demand(complete=False)
     for field in ("host", "port"):
         if field in application:
             report.add(
@@ -151,7 +155,7 @@ def _application(report: Report, application: Any, path: Path, gpus_per_node: in
             "the application says nothing about what to run",
             f"add `import_path: {STOCK_IMPORT_PATH}`",
         )
-        return 0
+        return Demand(complete=False)
     mark = ":" if ":" in target else "."
     if mark not in target or target.count(":") > 1 or target.startswith(mark) or target.endswith(mark):
         report.add(
@@ -179,14 +183,19 @@ def _application(report: Report, application: Any, path: Path, gpus_per_node: in
         _check_secrets(report, variables, place)
     if target == STOCK_IMPORT_PATH:
         return _models(report, application, path, gpus_per_node, exact_version)
-    if target == SPANWISE_IMPORT_PATH and not mapping(application.get("args")).get("plans"):
-        report.add(
-            "plans_missing", "error", (*path, "args"), "args name no plan", "add `plans:` from `spanwise render`"
-        )
-    return 0
+    if target == SPANWISE_IMPORT_PATH:
+        plans = mapping(application.get("args")).get("plans")
+        if not plans:
+            report.add(
+                "plans_missing", "error", (*path, "args"), "args name no plan", "add `plans:` from `spanwise render`"
+            )
+        return of_plans(plans)
+    for index, deployment in enumerate(items(application.get("deployments"))):
+        of_deployment(report, mapping(deployment), (*path, "deployments", index), gpus_per_node)
+    return Demand(complete=False)
 
 
-def _models(report: Report, application: dict[str, Any], path: Path, gpus: int | None, exact: bool) -> int:
+def _models(report: Report, application: dict[str, Any], path: Path, gpus: int | None, exact: bool) -> Demand:
     args = mapping(application.get("args"))
     _unknown(report, args, SERVING_ARGS_FIELDS, (*path, "args"), "error")
     configs = args.get("llm_configs")
@@ -198,11 +207,12 @@ def _models(report: Report, application: dict[str, Any], path: Path, gpus: int |
             "no model is configured",
             "add `args.llm_configs` with a model_loading_config and engine_kwargs for each model",
         )
-        return 0
-    needed, names = 0, set[str]()
+        return Demand(complete=False)
+    asked, names = Demand(), set[str]()
     for index, config in enumerate(configs):
         if isinstance(config, str):
-            continue  # a path to another file, in the cluster
+            asked += Demand(complete=False)  # a path to another file, in the cluster
+            continue
         place = (*path, "args", "llm_configs", index)
         name = mapping(mapping(config).get("model_loading_config")).get("model_id")
         if isinstance(name, str) and name in names:
@@ -214,14 +224,14 @@ def _models(report: Report, application: dict[str, Any], path: Path, gpus: int |
                 "give each model its own model_id",
             )
         names.add(str(name))
-        needed += _model(report, config, place, gpus, exact)
-    return needed
+        asked += _model(report, config, override_for(application, mapping(config)), place, gpus, exact)
+    return asked
 
 
-def _model(report: Report, config: Any, path: Path, gpus: int | None, exact: bool) -> int:
+def _model(report: Report, config: Any, override: dict[str, Any], path: Path, gpus: int | None, exact: bool) -> Demand:
     if not isinstance(config, dict):
         report.add("wrong_type", "error", path, "a model's config is a mapping", "give model_loading_config and so on")
-        return 0
+        return Demand(complete=False)
     _unknown(report, config, LLM_CONFIG_FIELDS, path, "error")
     loading = config.get("model_loading_config")
     if not isinstance(loading, dict) or not loading.get("model_id"):
@@ -248,10 +258,7 @@ def _model(report: Report, config: Any, path: Path, gpus: int | None, exact: boo
     environment = mapping(mapping(config.get("runtime_env")).get("env_vars"))
     _check_secrets(report, environment, (*path, "runtime_env", "env_vars"))
     _engine_arguments(report, arguments, (*path, "engine_kwargs"), gpus, exact)
-    ranks = size(arguments.get("tensor_parallel_size"), 1) * size(arguments.get("pipeline_parallel_size"), 1)
-    return ranks * _replicas(
-        report, mapping(config.get("deployment_config")), (*path, "deployment_config"), ranks, gpus
-    )
+    return of_model(report, config, override, path, gpus)
 
 
 def _check_secrets(report: Report, variables: dict[str, Any], path: Path) -> None:
@@ -264,20 +271,6 @@ def _check_secrets(report: Report, variables: dict[str, Any], path: Path) -> Non
                 f"{str(name)[:60]} stands in the Serve config in plain text (not repeated here)",
                 "set it in the container's env with `valueFrom.secretKeyRef`; Ray's workers inherit it",
             )
-
-
-def _replicas(report: Report, deployment: dict[str, Any], path: Path, ranks: int, gpus: int | None) -> int:
-    scaling = mapping(deployment.get("autoscaling_config"))
-    low, high = size(scaling.get("min_replicas"), 1), size(scaling.get("max_replicas"), 1)
-    if scaling and high > low and gpus and ranks > gpus:
-        report.add(
-            "replicas_scaled_across_hosts",
-            "info",
-            (*path, "autoscaling_config", "max_replicas"),
-            f"a replica has {ranks} ranks on hosts of {gpus} GPUs, and Serve scales replicas without regard to hosts",
-            "add whole groups of hosts before replicas, or keep min_replicas = max_replicas",
-        )
-    return low if scaling else size(deployment.get("num_replicas"), 1)
 
 
 def _engine_arguments(report: Report, arguments: dict[str, Any], path: Path, gpus: int | None, exact: bool) -> None:

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 _OPERATORS = ";&|()<>"
+_CLOSING = {"(": ")", "{": "}"}
 # Longer words and commands are no command that a person or a program writes for vLLM; reading them takes time that grows with its square.
 _LONGEST_WORD, _MOST_WORDS = 8192, 2048
 
@@ -52,15 +53,51 @@ def commands(text: str) -> list[list[Word]]:
                 raise ValueError(f"line {lexer.lineno}: a command of more than {_MOST_WORDS} words")
 
 
+def _substitution_end(text: str, start: int) -> int:
+    """The index behind the substitution that begins at ``start``; 0 where it has no end."""
+    if text[start] == "`":
+        return text.find("`", start + 1) + 1
+    opening = text[start + 1]
+    closing = _CLOSING[opening]
+    depth = 0
+    quoted = False
+    index = start + 1
+    while index < len(text):
+        char = text[index]
+        if char == "\\":
+            index += 1
+        elif char == "'" and opening == "(":
+            quoted = not quoted
+        elif not quoted and char in (opening, closing):
+            depth += 1 if char == opening else -1
+            if not depth:
+                return index + 1
+        index += 1
+    return 0
+
+
 def _newlines_as_separators(text: str) -> str:
-    """Line ends outside quotes become ``;``, continued lines become spaces, comments vanish; line numbers stay."""
+    """Line ends outside quotes become ``;``, continued lines become spaces, comments vanish; line numbers stay.
+
+    A substitution (``$(cat key)``, ``${KEY:-a b}``) becomes part of its word: its blanks and operators are not the command's.
+    """
     result: list[str] = []
     quote = ""
     index = 0
     at_word_start = True
+    closed = True
     while index < len(text):
         char = text[index]
         following = text[index + 1 : index + 2]
+        if char in "$`" and quote != "'" and closed and (char == "`" or following in _CLOSING):
+            end = _substitution_end(text, index)
+            if end:
+                inner = text[index:end].replace("\\", "_").replace('"', "_")
+                result.append(inner if quote else f'"{inner}"')
+                index = end
+                at_word_start = False
+                continue
+            closed = False  # not looked for again: that would take time that grows with its square
         if quote:
             quote = "" if char == quote else quote
             if char == "\\" and quote == '"':

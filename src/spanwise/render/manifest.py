@@ -7,7 +7,7 @@ not run; nothing here imports or resolves a name that a manifest gives.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from spanwise.errors import ManifestError
@@ -68,7 +68,8 @@ def read_manifest(data: bytes, file: str, *, lenient: bool = False, allow_code: 
     """
     text = read_text(data, file)
     if is_command(text):
-        return _of_commands(server_commands(text, file), file)
+        described = _of_commands(server_commands(text, file), file)
+        return replace(described, code=()) if allow_code else described
     documents = [item for item in read_documents(text, file) if isinstance(item.value, dict)]
     services = [item for item in documents if item.value.get("kind") == "RayService"]
     configs = [item for item in documents if "applications" in item.value and item.value.get("kind") is None]

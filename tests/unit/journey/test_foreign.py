@@ -141,6 +141,14 @@ def test_classes_variables_and_arguments_of_a_model_are_carried_and_listed() -> 
     assert "HF_TOKEN" not in variables
 
 
+def test_a_servers_command_is_confined_too() -> None:
+    data = b"vllm serve org/m --worker-cls mine.Worker"
+    with pytest.raises(ManifestError, match="no foreign code is run"):
+        rehearse(read_manifest(data, "run.sh"), dtype="float32")
+    found = rehearse(read_manifest(data, "run.sh", allow_code=True), dtype="float32")
+    assert ["mine.Worker" in item.what for item in found.code or ()] == [True]
+
+
 def test_only_kinds_that_confine_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "refusal", lambda _: None)
     monkeypatch.setattr(isolation.os, "geteuid", lambda: 1000)

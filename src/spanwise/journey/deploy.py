@@ -24,6 +24,8 @@ from spanwise.lab.wiring import SERVE_PORT
 from spanwise.plan.types import Plan
 
 JOIN_TIMEOUT_S = 60
+# A hang limit for a loaded machine: four ranks took up to 400 s on two cores beside other work.
+START_TIMEOUT_S, START_PER_RANK_S = 600, 120
 # Events that answer a request; all others are told as they come.
 _ANSWERS = ("ready", "status", "removed", "described", "failed")
 
@@ -229,13 +231,14 @@ def remove(target: Target) -> bool:
     return bool(drive(target, {"do": "remove"}, lambda _: None)["removed"])
 
 
-def apply_config(target: Target, config: dict[str, Any], progress: Progress) -> list[dict[str, Any]]:
+def apply_config(target: Target, config: dict[str, Any], progress: Progress, *, ranks: int = 0) -> list[dict[str, Any]]:
     """Apply a Serve config file, as KubeRay does, and wait until everything of it runs.
 
     Args:
         target: Where; nothing else is served there.
         config: The config; whoever calls has made it of known parts.
         progress: Takes one line per step.
+        ranks: How many engines import on one machine's cores; more than a few are waited for longer.
 
     Returns:
         Replicas with bundles of their own: application, deployment, hosts (one per bundle).
@@ -248,6 +251,7 @@ def apply_config(target: Target, config: dict[str, Any], progress: Progress) -> 
     request = {
         "do": "apply",
         "config": config,
+        "patience_s": START_TIMEOUT_S + START_PER_RANK_S * ranks,
         "http_host": target.lab.hosts[0].address if target.lab else "127.0.0.1",
         "http_port": SERVE_PORT,
     }

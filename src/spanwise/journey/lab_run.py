@@ -187,7 +187,7 @@ def run(rehearsal: Rehearsal, options: Options, say: Progress, *, settle: Callab
                 left_with = foreign.left_with(leash.state)
         with PeakMemory(leash.state.keeper_pid) as memory:
             with phase("apply the Serve config"):
-                replicas = apply_config(Target(lab=leash.state), config, say)
+                replicas = apply_config(Target(lab=leash.state), config, say, ranks=rehearsal.ranks)
             with phase("ask every model"):
                 asked = tuple(_ask(model, rehearsal, leash.state, replicas) for model in rehearsal.models)
             if rehearsal.foreign:

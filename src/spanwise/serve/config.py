@@ -45,7 +45,7 @@ def apply_config(ray: Any, request: dict[str, Any], say: Say) -> list[dict[str, 
     say("submitting")
     serve_client().deploy_apps(config, _blocking=False)
     say("submitted", after_s=round(time.time() - started, 1))
-    await_running(serve, say, started, [application.name for application in config.applications])
+    await_running(serve, say, started, [application.name for application in config.applications], request["patience_s"])
     return replicas(ray)
 
 

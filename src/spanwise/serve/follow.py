@@ -17,7 +17,9 @@ _NO_ROOM = "to be scheduled"
 Say = Callable[..., None]
 
 
-def await_running(serve: Any, say: Say, started: float, names: Sequence[str]) -> None:
+def await_running(
+    serve: Any, say: Say, started: float, names: Sequence[str], patience_s: float = START_TIMEOUT_S
+) -> None:
     """Follow the applications ``names`` until every deployment of each is healthy.
 
     Args:
@@ -25,6 +27,7 @@ def await_running(serve: Any, say: Say, started: float, names: Sequence[str]) ->
         say: Takes an event and its fields.
         started: When the request began (``time.time()``).
         names: Applications.
+        patience_s: Give up after so long.
 
     Raises:
         EngineError: A deployment failed, or nothing happened for too long.
@@ -55,8 +58,8 @@ def await_running(serve: Any, say: Say, started: float, names: Sequence[str]) ->
         if time.time() - heard > HEARTBEAT_S:
             heard = time.time()
             say("waiting", after_s=round(heard - started))
-        if time.time() - submitted > START_TIMEOUT_S:
-            raise EngineError(f"the gangs were not ready within {START_TIMEOUT_S} s", remedy="see `spanwise status`")
+        if time.time() - submitted > patience_s:
+            raise EngineError(f"the gangs were not ready within {patience_s:.0f} s", remedy="see `spanwise status`")
         time.sleep(0.5)
 
 

@@ -101,14 +101,13 @@ def probe(
 
 
 def _on_ray(address: str, request: Request, say: Say) -> dict[str, Any]:
-    from spanwise.errors import InputError
+    from spanwise.cluster.address import ray_address
     from spanwise.journey.probe import probe as run
     from spanwise.probe.ray_reach import RayReach
 
-    if not address.strip():
-        raise InputError("is empty", where="--ray", remedy="name a cluster (host:port, auto)")
+    checked = ray_address(address)
     say("joining the Ray cluster")
-    with RayReach(address) as reach:
+    with RayReach(checked) as reach:
         return run(reach, request, say)
 
 

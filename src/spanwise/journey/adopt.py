@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spanwise.checkpoints.resolve import ResolvedConfig, resolve_config
+from spanwise.cluster.address import ray_address
 from spanwise.decide import PinnedLayout, Verdict, decide
 from spanwise.errors import InputError, IntentError, LayoutError, ModelError, OutsideError
 from spanwise.facts import catalogue
@@ -77,9 +78,8 @@ def adopt_cluster(address: str, given: Given) -> list[Adopted]:
         ClusterError: It did not answer.
         ManifestError: It serves nothing that can be adopted.
     """
-    if not address.strip():
-        raise InputError("is empty", where="--ray", remedy="name a cluster (host:port, auto)")
-    return [_adopt(model, given) for model in found_on(describe(Target(ray_address=address)), address)]
+    target = Target(ray_address=ray_address(address))
+    return [_adopt(model, given) for model in found_on(describe(target), address)]
 
 
 def _adopt(found: Found, given: Given) -> Adopted:

@@ -8,6 +8,7 @@ from typing import Any
 
 from spanwise.checkpoints.resolve import resolve_config
 from spanwise.checkpoints.weights import check_safetensors
+from spanwise.cluster.address import ray_address as checked_address
 from spanwise.decide import decide
 from spanwise.errors import InputError, Interrupted, LayoutError, PlanError, StalePlanError
 from spanwise.facts.architectures import model_facts
@@ -90,9 +91,7 @@ def _check_model(found: Plan, file: Path) -> None:
 def existing_target(ray_address: str | None) -> Target | None:
     """The cluster named, else the lab that is up, else None."""
     if ray_address is not None:
-        if not ray_address.strip():
-            raise InputError("is empty", where="--ray", remedy="name a cluster (host:port, auto), or leave --ray away")
-        return Target(ray_address=ray_address)
+        return Target(ray_address=checked_address(ray_address))
     lab = lab_state.read()
     return Target(lab=lab) if lab is not None else None
 

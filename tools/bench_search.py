@@ -28,6 +28,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from provenance import cpu_name, git, save
+
 import spanwise
 from spanwise.decide import decide
 from spanwise.decide.candidates import Judge
@@ -175,21 +177,6 @@ def command_wall_s(document: dict, runs: int) -> list[float]:
     return times
 
 
-def git(*words: str) -> str:
-    """What git says, or nothing."""
-    found = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-    return found.stdout.strip()
-
-
-def cpu_name() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return platform.processor() or platform.machine()
-    lines = (line for line in info.read_text().splitlines() if line.startswith("model name"))
-    return next(lines, platform.machine()).split(":")[-1].strip()
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Time the search on one core.")
@@ -237,7 +224,6 @@ def main() -> None:
         return
     commit, dirty = git("rev-parse", "--short=10", "HEAD"), bool(git("status", "--porcelain", "--", "src"))
     file = ROOT / "results" / "search" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{commit}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "schema": "spanwise.bench-search/1",
         "counted": "one layout x replicas x precision on nodes of so many GPUs, judged for memory, time and objectives; CPU time of one process",
@@ -252,7 +238,7 @@ def main() -> None:
         "all_sweep_candidates_per_s": total,
         "questions": summaries,
     }
-    file.write_text(json.dumps(document, indent=1) + "\n")
+    save(file, document)
     print(f"kept in {file.relative_to(ROOT)}")
 
 

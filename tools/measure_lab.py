@@ -21,7 +21,6 @@ import platform
 import random
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ from typing import Any
 from lab_cells import BATCHED_TOKENS, CONFIGS, Bubble, Cell, accuracy_cells, bubbles, choice_cells, engines
 from lab_fit import fit, predict_bubble, predict_cell
 from lab_session import Engine, Lab
+from provenance import cpu_name, git, save
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results" / "lab"  # --results names another one
@@ -44,29 +44,11 @@ SEED = 20261124
 
 def write(name: str, document: dict[str, Any]) -> None:
     """One results file, whole or not at all."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    target = RESULTS / name
-    draft = target.with_suffix(".part")
-    draft.write_text(json.dumps(document, indent=1) + "\n")
-    draft.replace(target)
+    save(RESULTS / name, document)
 
 
 def conditions() -> dict[str, Any]:
     """Where and with what this is measured."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False
-        ).stdout.strip()
-
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        "?",
-    )
     flags = [
         name
         for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -75,7 +57,7 @@ def conditions() -> dict[str, Any]:
     load = Path("/proc/loadavg").read_text().split()[:3]
     return {
         "commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "src", "tools")), "date": time.strftime("%Y-%m-%d"),
-        "processor": model, "cores": len(os.sched_getaffinity(0)), "instructions": flags, "kernel": platform.release(),
+        "processor": cpu_name(), "cores": len(os.sched_getaffinity(0)), "instructions": flags, "kernel": platform.release(),
         "load_average_at_start": load, "seed": SEED, "max_num_batched_tokens": BATCHED_TOKENS,
     }  # fmt: skip
 

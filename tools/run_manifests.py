@@ -27,6 +27,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from provenance import cpu_name, git, save
+
 import spanwise
 from spanwise.errors import SpanwiseError
 from spanwise.journey.rehearsal import rehearse
@@ -44,12 +46,6 @@ HANG_S, END_S = 2400, 120
 def now() -> str:
     """This moment, as results files say it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def git(*words: str) -> str:
-    """What git says, or nothing."""
-    found = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-    return found.stdout.strip()
 
 
 def golden_files(goldens: Path) -> list[Path]:
@@ -176,12 +172,6 @@ def error_of(report: dict[str, Any], err: str, code: int | None, hang_s: float) 
     return "; ".join(silent)[:1500] or str(report.get("error") or err.strip()[-1500:])
 
 
-def cpu_name() -> str:
-    """The processor's name."""
-    lines = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return lines[0].split(":")[-1].strip() if lines else platform.machine()
-
-
 def document(runs: list[dict[str, Any]], commit: str) -> dict[str, Any]:
     """The results file's content."""
     counts = {
@@ -204,14 +194,6 @@ def document(runs: list[dict[str, Any]], commit: str) -> dict[str, Any]:
         "counts": counts,
         "runs": runs,
     }
-
-
-def save(file: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_suffix(".part")
-    scratch.write_text(json.dumps(content, indent=1) + "\n")
-    scratch.replace(file)
 
 
 def main() -> int:

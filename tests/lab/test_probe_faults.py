@@ -12,8 +12,8 @@ import pytest
 
 from spanwise.journey.probe import Request, probe
 from spanwise.journey.reach import LabReach
-from spanwise.lab import bring, enter, links
-from spanwise.lab.spec import LabSpec, LabState
+from spanwise.lab import enter, links
+from spanwise.lab.spec import LabState
 from spanwise.lab.wiring import port_of
 from spanwise.probe.checks_host import check_host
 from spanwise.probe.checks_pairs import check_between, check_pairs
@@ -21,6 +21,7 @@ from spanwise.probe.effort import Effort
 from spanwise.probe.finding import Finding
 from spanwise.probe.report import Expected
 from spanwise.probe.run import ask_hosts, measure_links, preflight
+from tests.lab.bare import bare_lab
 
 pytestmark = pytest.mark.lab
 
@@ -29,17 +30,10 @@ RATE = 100e6
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabState]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPANWISE_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        spec = LabSpec(hosts=3, gpus_per_host=1, link="100mbit", rate_bit_per_s=RATE, ray=False)
-        leash = bring.up(spec, port=0, progress=lambda _text: None)
-        leash.commit()
-        try:
-            if leash.state.isolation == "loopback":
-                pytest.skip("loopback hosts share the machine's network: nothing can be planted there")
-            yield leash.state
-        finally:
-            bring.down()
+    with bare_lab(tmp_path_factory.mktemp("state"), hosts=3, rate_bit_per_s=RATE) as state:
+        if state.isolation == "loopback":
+            pytest.skip("loopback hosts share the machine's network: nothing can be planted there")
+        yield state
 
 
 def on(lab: LabState, host: str, command: str) -> str:

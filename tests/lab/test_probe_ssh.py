@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from spanwise.lab import bring, enter
+from spanwise.lab import enter
 from spanwise.lab.processes import descendants
-from spanwise.lab.spec import LabSpec, LabState
+from spanwise.lab.spec import LabState
 from tests.commands import SPANWISE, Outcome
+from tests.lab.bare import bare_lab
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 pytestmark = [
@@ -86,29 +87,22 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     (folder / "bin").mkdir()
     (folder / "bin" / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/ssh_config "$@"\n')
     (folder / "bin" / "ssh").chmod(0o755)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPANWISE_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        spec = LabSpec(hosts=2, gpus_per_host=1, link="100mbit", rate_bit_per_s=100e6, ray=False)
-        leash = bring.up(spec, port=0, wanted="root", progress=lambda _text: None)
-        leash.commit()
+    with bare_lab(tmp_path_factory.mktemp("state"), hosts=2, rate_bit_per_s=100e6, wanted="root") as state:
         servers = []
         try:
-            for host in leash.state.hosts:
+            for host in state.hosts:
                 # /run is the host's own from here on: sshd wants a directory there, and the machine keeps its own.
                 command = f"mount -t tmpfs tmpfs /run && mkdir /run/sshd && exec {SSHD} -D -e -f {folder}/sshd_config"
                 log = (folder / f"{host.name}.log").open("w")
                 servers.append(
-                    enter.start(
-                        leash.state, host, ["sh", "-c", command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-                    )
+                    enter.start(state, host, ["sh", "-c", command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
                 )
-            found = Hosts(leash.state, folder)
+            found = Hosts(state, folder)
             wait_for_sshd(found)
             yield found
         finally:
             for server in servers:
                 enter.end(server)
-            bring.down()
 
 
 def wait_for_sshd(hosts: Hosts) -> None:

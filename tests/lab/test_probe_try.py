@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from spanwise.lab import bring, links
-from spanwise.lab.spec import LabSpec, LabState
+from spanwise.lab import links
+from spanwise.lab.spec import LabState
 from spanwise.lab.wiring import shaping
 from tests.commands import CommandLine, Outcome
+from tests.lab.bare import bare_lab
 
 pytestmark = pytest.mark.lab
 
@@ -27,18 +28,11 @@ PATIENCE_S = 150
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CommandLine, LabState]]:
     """Two hosts with a cable each to the bridge, and a slow one from host to host."""
     state_dir = tmp_path_factory.mktemp("state")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPANWISE_STATE_DIR", str(state_dir))
-        spec = LabSpec(hosts=2, gpus_per_host=1, link="100mbit", rate_bit_per_s=RATE, ray=False)
-        leash = bring.up(spec, port=0, progress=lambda _text: None)
-        leash.commit()
-        try:
-            if leash.state.isolation == "loopback":
-                pytest.skip("loopback hosts share the machine's network: there is no second cable")
-            second_cable(leash.state)
-            yield CommandLine(state_dir), leash.state
-        finally:
-            bring.down()
+    with bare_lab(state_dir, hosts=2, rate_bit_per_s=RATE) as state:
+        if state.isolation == "loopback":
+            pytest.skip("loopback hosts share the machine's network: there is no second cable")
+        second_cable(state)
+        yield CommandLine(state_dir), state
 
 
 def second_cable(lab: LabState) -> None:

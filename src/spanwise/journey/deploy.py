@@ -22,10 +22,11 @@ from spanwise.lab.logs import root_causes
 from spanwise.lab.spec import LabState
 from spanwise.lab.wiring import SERVE_PORT
 from spanwise.plan.types import Plan
+from spanwise.serve.follow import START_TIMEOUT_S
 
 JOIN_TIMEOUT_S = 60
 # A hang limit for a loaded machine: four ranks took up to 450 s on two cores beside other work.
-START_TIMEOUT_S, START_PER_RANK_S = 600, 120
+START_PER_RANK_S = 120
 # Events that answer a request; all others are told as they come.
 _ANSWERS = ("ready", "status", "removed", "described", "failed")
 

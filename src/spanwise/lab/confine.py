@@ -28,11 +28,17 @@ _KEYCTL, _JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}, 1
 _NOT_GRANTED = (errno.EPERM, errno.ENOSPC, errno.EUSERS, errno.ENOSYS, errno.EINVAL)
 
 
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """The C library, its errors kept."""
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _checked(done: int, what: str) -> None:
+def checked(done: int, what: str) -> None:
+    """Raise what a call of the C library that did not return 0 left behind.
+
+    Raises:
+        OSError: With ``what`` and the system's words.
+    """
     if done != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
@@ -41,20 +47,20 @@ def _checked(done: int, what: str) -> None:
 def _drop_bounding_set() -> None:
     """No program may gain a capability, whatever its file says; ends at the kernel's last one."""
     capability = 0
-    while _libc().prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+    while libc().prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
         capability += 1
 
 
 def _no_capabilities() -> None:
-    _libc().prctl(_PR_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    _checked(_libc().capset((ctypes.c_uint32 * 2)(_CAPABILITIES_V3, 0), (ctypes.c_uint32 * 6)()), "capset")
-    _checked(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    libc().prctl(_PR_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    checked(libc().capset((ctypes.c_uint32 * 2)(_CAPABILITIES_V3, 0), (ctypes.c_uint32 * 6)()), "capset")
+    checked(libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
 def _own_user_namespace(*, needed: bool) -> None:
     """One below which no other can be made: in a namespace of its own a process has every capability over what it makes there."""
     user, group = os.geteuid(), os.getegid()
-    if _libc().unshare(_CLONE_NEWUSER) != 0:
+    if libc().unshare(_CLONE_NEWUSER) != 0:
         number = ctypes.get_errno()
         if needed or number not in _NOT_GRANTED:
             raise OSError(number, f"user namespace: {os.strerror(number)}")
@@ -81,14 +87,14 @@ def drop(kind: str) -> None:
     os.chdir("/")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if number := _KEYCTL.get(os.uname().machine):
-        _libc().syscall(number, _JOIN_SESSION_KEYRING, None)
+        libc().syscall(number, _JOIN_SESSION_KEYRING, None)
     _drop_bounding_set()
     if kind == "root":
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
         # Guard: a process that changed its user may not write its own maps until it says that it hides nothing.
-        _libc().prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+        libc().prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
     _own_user_namespace(needed=kind != "root")
     _no_capabilities()
 
@@ -105,7 +111,7 @@ def report() -> dict[str, Any]:
         "own_user_namespace": maps[:1] == [str(RUNNER)],
         "capabilities": {name: status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")},
         "no_new_privs": status.get("NoNewPrivs") == "1",
-        "makes_user_namespaces": _libc().unshare(_CLONE_NEWUSER) == 0,
+        "makes_user_namespaces": libc().unshare(_CLONE_NEWUSER) == 0,
         "interfaces": sorted(line.split(":")[0].strip() for line in Path("/proc/net/dev").read_text().splitlines()[2:]),
         "directory": str(Path("/proc/self/cwd").readlink()),
         "root": sorted(entry.name for entry in Path().iterdir()),

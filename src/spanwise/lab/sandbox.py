@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from spanwise.lab.confine import NOBODY
+from spanwise.lab.confine import NOBODY, checked, libc
 
 # Where the foreign directory is found on the hosts.
 CODE_DIR = "/code"
@@ -30,15 +30,9 @@ _RDONLY, _NOSUID, _NODEV, _REMOUNT, _BIND, _REC, _DETACH = 1, 2, 4, 32, 4096, 16
 _KEPT = {1: 1, 2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 
 
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
 def _mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
     words = [None if word is None else word.encode() for word in (source, target, kind, options)]
-    if _libc().mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3]) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"mount {target}: {os.strerror(number)}")
+    checked(libc().mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3]), f"mount {target}")
 
 
 def _read_only(target: str) -> None:
@@ -119,9 +113,7 @@ def enter(spec: dict[str, Any], *, hosts: str, host_dir: str) -> None:
     _mount("tmpfs", "/tmp", "tmpfs", _NOSUID | _NODEV, "size=80m,mode=755")  # noqa: S108 - of this namespace
     Path(f"/tmp{_OLD}").mkdir()  # noqa: S108
     os.chdir("/tmp")  # noqa: S108
-    if _libc().pivot_root(b".", f".{_OLD}".encode()) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"pivot_root: {os.strerror(number)}")
+    checked(libc().pivot_root(b".", f".{_OLD}".encode()), "pivot_root")
     os.chdir("/")
     for name in ("proc", "dev", "tmp", "etc"):
         Path(f"/{name}").mkdir()
@@ -151,8 +143,6 @@ def enter(spec: dict[str, Any], *, hosts: str, host_dir: str) -> None:
     _accounts(hosts)
     Path(host_dir).mkdir()
     _mount("tmpfs", host_dir, "tmpfs", _NOSUID | _NODEV, f"size=2g,mode=0700,uid={owner},gid={owner}")
-    if _libc().umount2(_OLD.encode(), _DETACH) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"umount {_OLD}: {os.strerror(number)}")
+    checked(libc().umount2(_OLD.encode(), _DETACH), f"umount {_OLD}")
     Path(_OLD).rmdir()
     _mount("none", "/", None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
